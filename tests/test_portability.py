@@ -26,7 +26,7 @@ from textgen.storage.file_reading import read_at
 from textgen.storage.files import CannotWrite, write_file
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep_abandoned
-from textgen.storage.locks import Hold, InUse, is_locked, locked
+from textgen.storage.locks import InUse, SharedLock, is_locked, locked
 from textgen.training.distributed.distribution import deadline
 
 MODULES = ("fcntl", "grp", "posix_ipc", "pty", "pwd", "resource", "syslog", "termios", "tty")
@@ -154,7 +154,7 @@ def test_who_asks_while_another_one_asks_finds_a_free_folder_free(
 
 
 def test_many_may_hold_a_folder_that_nobody_then_has_alone(no_flock: Path, folder: Path) -> None:
-    holds = [Hold(folder), Hold(folder)]
+    holds = [SharedLock(folder), SharedLock(folder)]
     assert is_locked(folder) is False
     while holds:
         with pytest.raises(InUse), locked(folder):
@@ -166,7 +166,7 @@ def test_many_may_hold_a_folder_that_nobody_then_has_alone(no_flock: Path, folde
 
 
 def test_a_lock_goes_with_a_folder_that_is_moved(no_flock: Path, folder: Path) -> None:
-    hold = Hold(folder)
+    hold = SharedLock(folder)
     moved = folder.rename(folder.with_name("moved"))
     folder.mkdir()
     with locked(folder), pytest.raises(InUse), locked(moved):

@@ -28,7 +28,7 @@ from textgen.export.packing import MAGIC, unpacked
 from textgen.saved_model.layout import read_json
 from textgen.saved_model.onnx_cache import _read
 from textgen.schema import RepeatedName, check, decoded_json, json_object, of_fields
-from textgen.storage.cache_eviction import _corpus
+from textgen.storage.cache_eviction import _content
 from textgen.storage.cache_layout import LOSS
 from textgen.storage.manifests import MANIFEST, read_manifest, update_folder
 from textgen.storage.remote_folders import fetch_folder
@@ -198,7 +198,7 @@ READERS: dict[str, Callable[[Path], object]] = {
     "config of a byte vocabulary": lambda path: _says_byte(written(path)),
     "labels of a byte vocabulary": lambda path: load_tokenizer(DEEP),
     "mark of an export": lambda path: exported_format(written(path.parent / MARK).parent),
-    "entry of the cache": lambda path: _corpus(written(path.parent / LOSS).parent),
+    "entry of the cache": lambda path: _content(written(path.parent / LOSS).parent),
     "packed model": lambda path: unpacked(packed()),
     "filters": lambda path: read_filters(filters_of(path), "key", "words"),
     "prompts": lambda path: read_requests([], str(written(path.with_suffix(".jsonl"))), None, {}, 1),

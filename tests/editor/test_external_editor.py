@@ -75,7 +75,7 @@ def test_a_file_that_a_killed_process_leaves_is_removed_by_a_later_one(
     temporary._sweep.cache_clear()
     remove_temporary_folder(new_temporary_folder())
     assert left[0].exists(), "this process may need it"
-    temporary._holds.clear()
+    temporary._locks.clear()
     temporary._sweep.cache_clear()
     remove_temporary_folder(new_temporary_folder())
     assert list((tmp_path / "temporary").iterdir()) == []

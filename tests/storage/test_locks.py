@@ -14,7 +14,17 @@ import pytest
 
 from textgen.errors import TextgenError
 from textgen.storage import locks
-from textgen.storage.locks import HAS_FLOCK, Gone, Hold, is_locked, locked, locked_in_turn, make_folder, require_held
+from textgen.storage.locks import (
+    HAS_FLOCK,
+    Gone,
+    InUse,
+    SharedLock,
+    is_locked,
+    locked,
+    locked_in_turn,
+    make_folder,
+    require_held,
+)
 
 
 def test_a_folder_is_held_by_one_at_a_time(tmp_path: Path) -> None:
@@ -77,21 +87,24 @@ def test_a_folder_that_was_moved_away_meanwhile_is_not_held(tmp_path: Path, monk
 
 
 def test_a_folder_is_held_by_many_and_then_by_nobody_alone(tmp_path: Path) -> None:
-    holds = [Hold(tmp_path), Hold(tmp_path)]
+    holds = [SharedLock(tmp_path), SharedLock(tmp_path)]
     while holds:
         with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
             pass
         holds.pop()
-    with locked(tmp_path) as is_held:
+    with SharedLock(tmp_path) as hold, pytest.raises(InUse), locked(tmp_path):
+        pass
+    with locked(tmp_path) as is_held:  # the block has released its lock, though the object is there
         assert is_held
-    Hold(tmp_path / "missing")
+        assert hold
+    SharedLock(tmp_path / "missing")
 
 
 def test_whoever_holds_waits_for_one_who_only_looks(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with ExitStack() as stack:
         stack.enter_context(locked(tmp_path))
         monkeypatch.setattr("textgen.storage.locks.time.sleep", lambda seconds: stack.close())
-        hold = Hold(tmp_path)
+        hold = SharedLock(tmp_path)
     with pytest.raises(TextgenError, match="Another process"), locked(tmp_path):
         pass
     del hold
@@ -197,7 +210,7 @@ def assert_held():
     assert is_in_use()
 
 if kind == "hold":
-    hold = locks.Hold(folder)
+    hold = locks.SharedLock(folder)
     fork()
     assert_held()
     del hold

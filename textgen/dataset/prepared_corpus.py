@@ -39,7 +39,6 @@ from textgen.dataset.token_files import (
     MAX_JSON,
     REPEATED,
     SPLITS,
-    SUMMARY,
     SplitSummary,
     as_repeated,
     problem_of,
@@ -52,10 +51,11 @@ from textgen.errors import ConfigError, CorpusError, SavedModelError, TextgenErr
 from textgen.schema import json_object
 from textgen.settings import from_dict, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
+from textgen.storage.cache_layout import SUMMARY
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.manifests import MANIFEST, read_manifest
 from textgen.storage.remote_files import find_files
-from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_file
+from textgen.storage.remote_folders import fetch_folder, fetch_subfolder, has_remote_file
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import ByteTokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
@@ -400,7 +400,9 @@ def require_shards(shards: object) -> None:
 def is_prepared(path: str | Path) -> bool:
     """Whether a path or an address is a folder that `prepare_corpus` has started."""
     if isinstance(path, str) and is_remote(path):
-        return not _is_file(path) and has_file(path, PREPARED) and (not is_web_address(path) or _has_settings(path))
+        return (
+            not _is_file(path) and has_remote_file(path, PREPARED) and (not is_web_address(path) or _has_settings(path))
+        )
     return path != "" and (Path(path) / PREPARED).is_file()
 
 

@@ -20,7 +20,7 @@ from textgen.storage.cache_eviction import evict, limit_bytes, unfinished
 from textgen.storage.cache_folder import cache_folder, filling_cache
 from textgen.storage.cache_layout import SUMMARY, TOKENS
 from textgen.storage.leftovers import sweep_abandoned
-from textgen.storage.locks import Hold
+from textgen.storage.locks import SharedLock
 from textgen.storage.temporary import temporary_folder
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.wording import Say, silent
@@ -46,14 +46,15 @@ class TokenData:
     @classmethod
     def cached(cls, folder: Path) -> TokenData | None:
         """Opens an entry of the cache. Returns None if it is missing or unreadable, or its checksums do not match."""
-        hold = Hold(folder)  # so that nobody removes it between the check and the streams' own hold
-        with suppress(CorpusError):
+        with (
+            suppress(CorpusError),
+            SharedLock(folder),
+        ):  # nobody removes it between the check and the streams' own locks
             if problem_of(folder) or not (folder / SUMMARY).exists():
                 return None
             with suppress(OSError):
                 os.utime(folder)  # the entries unused for longest are removed first
             return cls(TokenStream(folder, "train"), TokenStream(folder, "valid"))
-        del hold
         return None
 
     def require_text(self) -> None:

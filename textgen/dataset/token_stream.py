@@ -34,7 +34,7 @@ from textgen.dataset.token_files import (
 )
 from textgen.errors import CorpusError
 from textgen.storage.file_reading import OPEN_FLAGS, read_at
-from textgen.storage.locks import Hold
+from textgen.storage.locks import SharedLock
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 
 MAX_BLOCKS = 1 << 18  # maximum number of blocks that are shuffled, in a few megabytes of memory
@@ -71,7 +71,7 @@ class TokenStream:
         Raises:
             CorpusError: The files are missing or damaged, or the shards have different vocabularies.
         """
-        self._hold = Hold(folder)
+        self._folder_lock = SharedLock(folder)
         folders = [folder / shard for shard in shards]
         descriptions = [read_description(shard) for shard in folders]
         # Ids are read later, when the working directory may be another one.

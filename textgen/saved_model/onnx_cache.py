@@ -33,7 +33,7 @@ from textgen.storage.file_reading import read_file
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
 from textgen.storage.folders import new_folder
 from textgen.storage.leftovers import sweep_abandoned
-from textgen.storage.locks import Hold
+from textgen.storage.locks import SharedLock
 from textgen.storage.manifests import read_manifest, verified
 from textgen.versions import load, module_version
 from textgen.wording import Say, silent
@@ -148,15 +148,13 @@ def _keep(folder: Path, source: NetworkSource, entry: MeasuredNetwork, note: Say
 
 def _read(folder: Path) -> MeasuredNetwork | None:
     """Reads an entry of the cache. Returns None if it is missing or damaged."""
-    hold = Hold(folder)  # so that nobody removes it meanwhile
-    with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError):
+    with suppress(SavedModelError, OSError, ValueError, TypeError, KeyError), SharedLock(folder):
         files: dict[str, Any] = read_manifest(folder)["files"]
         content = json_object(read_file(verified(folder, LOSS, files[LOSS]), LOSS_BYTES))
         change = PredictionChange.from_dict(content["loss"])
         data = verified(folder, NETWORK, files[NETWORK]).read_bytes() if change.is_small else None
         os.utime(folder)  # the entries unused for longest are removed first
         return data, change
-    del hold
     return None
 
 

@@ -3,10 +3,10 @@
 The cache folder may hold other things, too, if it is one that the user has named. They stay: what is ours is known by
 its name and its contents, such as the record of a text.
 
-Everything in the cache can be made again. A process locks what it uses (`textgen.storage.locks.Hold`); only what is not
-locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used within the
-last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no limit:
-they are removed only if asked for, and one that is being unpacked only if nothing was written to it for an hour.
+Everything in the cache can be made again. A process locks what it uses (`textgen.storage.locks.SharedLock`); only what
+is not locked is removed. Copies of single files, of which a corpus may have thousands, are not locked: those used
+within the last hour stay, and a file that is open can be read to its end even if it is removed. Fetched texts have no
+limit: they are removed only if asked for, and one that is being unpacked only if nothing was written to it for an hour.
 """
 
 from __future__ import annotations

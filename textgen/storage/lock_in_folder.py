@@ -28,7 +28,9 @@ STALE_SECONDS = 300.0  # a file of another machine is stale if it was not touche
 RETRY_SECONDS = 0.01
 MAX_BYTES = 1 << 12
 
-_held: dict[tuple[int, int], Callable[[], bool]] = {}  # whether this process still holds a folder, by device and inode
+_checks: dict[
+    tuple[int, int], Callable[[], bool]
+] = {}  # whether this process still holds a folder, by device and inode
 
 
 def take(folder: int, seconds: float = 0.0) -> Callable[[], None] | None:
@@ -50,7 +52,10 @@ def take(folder: int, seconds: float = 0.0) -> Callable[[], None] | None:
         try:
             file = os.open(LOCK_FILE, os.O_WRONLY | os.O_CREAT | os.O_EXCL | OPEN_FLAGS, 0o666, dir_fd=folder)
         except FileExistsError:
-            if not is_taken(folder, removes=True):
+            is_held, content = _look(folder)
+            if not is_held:
+                if content is not None:
+                    _remove_stale(folder, content)
                 continue
             if time.monotonic() >= until:
                 return None
@@ -66,25 +71,16 @@ def take(folder: int, seconds: float = 0.0) -> Callable[[], None] | None:
         return _touched_regularly(folder, data)
 
 
-def is_taken(folder: int, *, removes: bool = False) -> bool:
+def is_taken(folder: int) -> bool:
     """Checks whether a process holds a folder.
 
     Args:
         folder: Descriptor of the open folder.
-        removes: Whether to remove a stale lock file.
+
+    Raises:
+        OSError: The folder cannot be read.
     """
-    try:
-        data, touched = _read(folder, LOCK_FILE)
-    except FileNotFoundError:
-        return False
-    except PermissionError:
-        os.stat(LOCK_FILE, dir_fd=folder)  # an error if it is the folder that cannot be read
-        return True  # held by another user, as far as this one can tell
-    if not _is_stale(folder, data, touched):
-        return True
-    if removes:
-        _remove_stale(folder, data)
-    return False
+    return _look(folder)[0]
 
 
 def was_taken_over(about: os.stat_result) -> bool:
@@ -93,8 +89,20 @@ def was_taken_over(about: os.stat_result) -> bool:
     Args:
         about: What the system says about the folder.
     """
-    keeps = _held.get((about.st_dev, about.st_ino))
+    keeps = _checks.get((about.st_dev, about.st_ino))
     return keeps is not None and not keeps()
+
+
+def _look(folder: int) -> tuple[bool, bytes | None]:
+    """Whether a process holds a folder, and the content of the lock file; None without one that can be read."""
+    try:
+        data, touched = _read(folder, LOCK_FILE)
+    except FileNotFoundError:
+        return False, None
+    except PermissionError:
+        os.stat(LOCK_FILE, dir_fd=folder)  # an error if it is the folder that cannot be read
+        return True, None  # held by another user, as far as this one can tell
+    return not _is_stale(folder, data, touched), data
 
 
 def _is_stale(folder: int, data: bytes, touched: float) -> bool:
@@ -178,12 +186,12 @@ def _touched_regularly(folder: int, data: bytes) -> Callable[[], None]:
             return
         is_over.set()
         thread.join()
-        _held.pop(place, None)
+        _checks.pop(place, None)
         with suppress(OSError):  # the folder was removed
             if _read(folder, LOCK_FILE)[0] == data:
                 os.unlink(LOCK_FILE, dir_fd=folder)
 
-    _held[place] = keeps
+    _checks[place] = keeps
     thread = threading.Thread(target=touch, name="textgen-lock", daemon=True)
     thread.start()
     return partial(release, thread)

@@ -42,7 +42,7 @@ def locked(path: Path) -> Iterator[bool]:
     """Holds an exclusive lock on a folder during the block.
 
     The system releases the lock when the process ends, even if it is killed. If the file system does not support locks,
-    a lock file in the folder takes their place, which does not keep others from holding the folder with `Hold`.
+    a lock file in the folder takes their place, which does not keep others from holding the folder with `SharedLock`.
 
     Args:
         path: Path of the folder.
@@ -198,14 +198,18 @@ def _waiting(path: Path) -> str:
     return f"Another process is writing to {path}: waiting for it to end."
 
 
-class Hold:
-    """Holds a shared lock on a folder for as long as the object exists.
+class SharedLock:
+    """Holds a shared lock on a folder until it is released, at the latest when the object is gone.
 
     Several objects and processes may hold a folder. Meanwhile `locked` raises `InUse`, so `sweep_abandoned` keeps the
     folder. Has no effect if the folder cannot be locked.
 
     Args:
         path: Path of the folder.
+
+    Example:
+        >>> with SharedLock(Path(".")):
+        ...     found = os.listdir(".")  # nobody removes the folder meanwhile
     """
 
     def __init__(self, path: Path) -> None:
@@ -219,8 +223,19 @@ class Hold:
                     continue
             return
 
+    def __enter__(self) -> SharedLock:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.release()
+
     def __del__(self) -> None:
+        self.release()
+
+    def release(self) -> None:
+        """Releases the lock, if it is held."""
         if release := getattr(self, "_release", None):
+            self._release = None
             release()
 
 

@@ -18,13 +18,13 @@ from textgen.storage.cache_eviction import evict, limit_bytes
 from textgen.storage.cache_folder import cache_folder
 from textgen.storage.cache_layout import ADDRESS, REMOTE
 from textgen.storage.files import json_bytes, write_own_file
-from textgen.storage.locks import Hold
+from textgen.storage.locks import SharedLock
 from textgen.storage.names import only_words
 
 RECENT_SECONDS = 3600.0  # seconds after its last use in which a copy is not removed to make room
 LIMIT_PARTS = 100  # check the room after every 1/100 of the limit is copied
 
-_held: dict[Path, Hold] = {}  # cache entries whose files this process may still read
+_locks: dict[Path, SharedLock] = {}  # cache entries whose files this process may still read
 _unchecked = math.inf  # bytes copied since the room was last checked; the first copy of a process checks it
 
 
@@ -60,8 +60,8 @@ def keep_copy(folder: Path) -> None:
     Args:
         folder: Path of the copy.
     """
-    if folder.parent not in _held:
-        _held[folder.parent] = Hold(folder.parent)
+    if folder.parent not in _locks:
+        _locks[folder.parent] = SharedLock(folder.parent)
 
 
 def mark_used(entry: Path) -> None:

@@ -83,7 +83,7 @@ def fetch_subfolder(address: str, target: Path) -> None:
             _complete(address, _remote_manifest(address)[1], target)
 
 
-def has_file(address: str, name: str) -> bool:
+def has_remote_file(address: str, name: str) -> bool:
     """Checks whether a folder elsewhere has a file of a name.
 
     Args:

@@ -15,13 +15,13 @@ from typing import IO
 
 from textgen.storage.files import TMPDIR_ADVICE, CannotWrite, writing
 from textgen.storage.leftovers import sweep_abandoned
-from textgen.storage.locks import Hold
+from textgen.storage.locks import SharedLock
 from textgen.storage.system_errors import Obstacle, reason_of
 
 PREFIX = "textgen-tmp-"  # of the names of the folders
 USUAL_PLACE = "/tmp"  # named in errors if neither TMPDIR nor any of Python's places can be used
 NAME = re.compile(rf"{PREFIX}(cache-)?[a-z0-9_]{{8}}")  # the end is a random word of mkdtemp
-_holds: dict[Path, Hold] = {}  # keep other processes from removing the folders of this one
+_locks: dict[Path, SharedLock] = {}  # keep other processes from removing the folders of this one
 _removers: dict[Path, Callable[[], None]] = {}  # remove the folders of this process
 
 
@@ -43,7 +43,7 @@ def new_temporary_folder(kind: str = "") -> Path:
     _sweep(place)
     with writing(place, TMPDIR_ADVICE):
         folder = Path(tempfile.mkdtemp(prefix=f"{PREFIX}{kind}", dir=place))
-    _holds[folder] = Hold(folder)
+    _locks[folder] = SharedLock(folder)
     _removers[folder] = in_this_process(partial(shutil.rmtree, folder, ignore_errors=True))
     return folder
 
@@ -58,7 +58,7 @@ def remove_temporary_folder(folder: Path) -> None:
     """
     remove = _removers.pop(folder, partial(shutil.rmtree, folder, ignore_errors=True))
     remove()
-    _holds.pop(folder, None)
+    _locks.pop(folder, None)
 
 
 def in_this_process(clean_up: Callable[[], object]) -> Callable[[], None]:
