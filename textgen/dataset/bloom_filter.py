@@ -15,6 +15,7 @@ from safetensors.numpy import save as to_safetensors
 from textgen.dataset.permutation import mixed_bits
 from textgen.errors import SavedModelError
 from textgen.schema import decoded_json
+from textgen.storage.manifests import COPY_AGAIN
 
 MAX_BYTES = 1 << 26  # maximum size of a filter
 MAX_HASHES = 16
@@ -140,7 +141,7 @@ def read_filters(path: Path, key: str, what: str) -> tuple[list[BloomFilter], di
 
 def damaged(path: Path, problem: object) -> SavedModelError:
     """Returns the error for a file of filters that cannot be used."""
-    return SavedModelError(f"{path} is damaged: {problem}. Copy the whole folder again.")
+    return SavedModelError(f"{path} is damaged: {problem}. {COPY_AGAIN}")
 
 
 def _hash_counts(about: Any) -> list[int]:

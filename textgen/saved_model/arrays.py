@@ -16,6 +16,7 @@ from safetensors.numpy import save_file
 from textgen.errors import SavedModelError
 from textgen.saved_model.layout import FLOAT32, INT8
 from textgen.saved_model.precision import compressed, restored, stored_arrays
+from textgen.storage.manifests import COPY_AGAIN
 from textgen.wording import listed, one_line
 
 LIBRARY_ERRORS = (
@@ -93,13 +94,12 @@ def _read(
                 names = found.keys() | expected
                 odd = sorted(name for name in names if found.get(name, NONE)[1] != expected.get(name, NONE)[1])
                 raise SavedModelError(
-                    f"{path} does not fit its configuration ({listed(odd) or f'not {precision}'}): "
-                    "copy the whole folder again."
+                    f"{path} does not fit its configuration ({listed(odd) or f'not {precision}'}). {COPY_AGAIN}"
                 )
             arrays = {key: file.get_tensor(key) for key in found}
             weights = restored(arrays, precision)
     except LIBRARY_ERRORS as error:
-        raise SavedModelError(f"{path} is damaged: {one_line(str(error))}. Copy the whole folder again.") from None
+        raise SavedModelError(f"{path} is damaged: {one_line(str(error))}. {COPY_AGAIN}") from None
     if bad := [name for name, array in arrays.items() if array.dtype != np.int8 and not np.isfinite(array).all()]:
         raise SavedModelError(
             f"{path} contains weights that are not finite ({listed(bad)}). Copy the whole folder again, or train "

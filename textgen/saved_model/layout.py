@@ -17,7 +17,7 @@ from textgen.settings import from_dict
 from textgen.storage.addresses import without_secrets
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import json_bytes
-from textgen.storage.manifests import MANIFEST, read_manifest, verified
+from textgen.storage.manifests import COPY_AGAIN, MANIFEST, read_manifest, verified
 from textgen.storage.system_errors import cannot_read
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.wording import counted
@@ -82,7 +82,7 @@ def read_training(folder: Path) -> dict[str, Any]:
             from_dict(kind, record[section])
     except (ValueError, TextgenError) as error:
         problem = str(error).removesuffix(".")
-        raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
+        raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. {COPY_AGAIN}") from None
     return record
 
 
@@ -150,7 +150,7 @@ def read_json(path: Path) -> dict[str, Any]:
     try:
         return json_object(read_bytes(path, JSON_BYTES))
     except ValueError as error:
-        raise SavedModelError(f"Cannot read {path}: {error}. Copy the whole folder again.") from None
+        raise SavedModelError(f"Cannot read {path}: {error}. {COPY_AGAIN}") from None
 
 
 def read_bytes(path: Path, limit: int) -> bytes:
@@ -170,7 +170,7 @@ def read_bytes(path: Path, limit: int) -> bytes:
     try:
         return read_file(path, limit)
     except OSError as error:
-        raise cannot_read(path, error, "Copy the whole folder again.") from None
+        raise cannot_read(path, error, COPY_AGAIN) from None
 
 
 def check_config(path: Path, config: dict[str, Any]) -> None:
@@ -194,7 +194,7 @@ def check_config(path: Path, config: dict[str, Any]) -> None:
         check(config, CONFIG_FILE)
         _check_precision(config)
     except ValueError as error:
-        raise SavedModelError(f"{path / CONFIG} is damaged: {error}. Copy the whole folder again.") from None
+        raise SavedModelError(f"{path / CONFIG} is damaged: {error}. {COPY_AGAIN}") from None
 
 
 def version_of(precision: str) -> int:
@@ -222,7 +222,7 @@ def entry_in(files: Mapping[str, Any], path: Path, name: str) -> dict[str, Any]:
         SavedModelError: The manifest does not name the file.
     """
     if name not in files:
-        raise SavedModelError(f"{path / MANIFEST} does not name {name}. Copy the whole folder again.")
+        raise SavedModelError(f"{path / MANIFEST} does not name {name}. {COPY_AGAIN}")
     entry: dict[str, Any] = files[name]
     return entry
 

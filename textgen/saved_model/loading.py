@@ -26,7 +26,7 @@ from textgen.saved_model.layout import (
 from textgen.saved_model.registry import find_model
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import from_dict
-from textgen.storage.manifests import read_manifest
+from textgen.storage.manifests import COPY_AGAIN, read_manifest
 from textgen.tokenizer.config import TokenizerConfig
 from textgen.tokenizer.kinds import load_tokenizer
 from textgen.tokenizer.model_file import MODEL_BYTES, MODEL_FILE, read_tokenizer
@@ -84,7 +84,7 @@ def _load(path: Path) -> ModelFolder:
     if tokenizer.kind != tokenizer_config.tokenizer:
         raise SavedModelError(
             f"{path}: the tokenizer is {tokenizer.kind} and the configuration says {tokenizer_config.tokenizer}. "
-            "They do not belong together: copy the whole folder again."
+            f"They do not belong together. {COPY_AGAIN}"
         )
     training = read_training(path) if _can_be_read(path / TRAINING) else {}
     precision = config.get("precision", FLOAT32)

@@ -25,6 +25,7 @@ MANIFEST = "MANIFEST.json"
 MANIFEST_BYTES = 1 << 22  # maximum size of a manifest: enough for tens of thousands of files
 LINES_BYTES = 1 << 24  # maximum size of a file whose line ends are examined if it is damaged: no text is larger
 RESTORE = "Restore the folder from a backup."
+COPY_AGAIN = "Copy the whole folder again."  # advice where one file does not go with the others
 COPY = "Copy the whole folder again, or train the model again."
 COMMITTED_ADVICE = "The new files are complete, and the next save puts them in place."
 PENDING = ".new"  # suffix of a file that is listed in the manifest but not yet renamed into place

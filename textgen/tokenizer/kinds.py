@@ -31,6 +31,7 @@ from textgen.arguments import several_texts
 from textgen.errors import ConfigError, TokenizerError
 from textgen.schema import decoded_json
 from textgen.settings import Setting, check_bounds, check_type, python_number
+from textgen.storage.manifests import COPY_AGAIN
 from textgen.tokenizer.config import MAX_VOCAB_SIZE
 from textgen.tokenizer.pieces import (
     BYTE_NAMES,
@@ -294,8 +295,8 @@ def _check_size(number: int, expected: int | None) -> None:
     _refuse_large(number)
     if expected not in (None, number):
         raise TokenizerError(
-            f"The tokenizer has {counted(number, 'token')} and the model {expected:,}. They do not belong together: "
-            "copy the whole folder again."
+            f"The tokenizer has {counted(number, 'token')} and the model {expected:,}. They do not belong together. "
+            f"{COPY_AGAIN}"
         )
 
 

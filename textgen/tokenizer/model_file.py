@@ -10,7 +10,7 @@ from textgen.corpus.walk import CONFIG
 from textgen.errors import TokenizerError
 from textgen.schema import json_object
 from textgen.storage.file_reading import read_file
-from textgen.storage.manifests import MANIFEST, read_manifest, verified
+from textgen.storage.manifests import COPY_AGAIN, MANIFEST, read_manifest, verified
 from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
@@ -57,7 +57,7 @@ def _entry(folder: Path) -> dict[str, Any]:
     """The entry of the vocabulary in the manifest of a saved model."""
     if entry := read_manifest(folder)["files"].get(MODEL_FILE):
         return entry
-    raise TokenizerError(f"{folder / MANIFEST} does not name {MODEL_FILE}. Copy the whole folder again.")
+    raise TokenizerError(f"{folder / MANIFEST} does not name {MODEL_FILE}. {COPY_AGAIN}")
 
 
 def _says_byte(config_file: Path) -> bool:

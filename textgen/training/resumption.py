@@ -30,7 +30,7 @@ from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.addresses import is_remote
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import json_bytes
-from textgen.storage.manifests import MANIFEST, manifest_entry, read_manifest, verified
+from textgen.storage.manifests import COPY_AGAIN, MANIFEST, manifest_entry, read_manifest, verified
 from textgen.storage.remote_cache import keep_copy
 from textgen.storage.system_errors import cannot_read
 from textgen.system.machine import best_precision
@@ -110,7 +110,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
         from_dict(TrainingConfig, record["training"])
     except (ValueError, TextgenError) as error:
         problem = str(error).removesuffix(".")
-        raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. Copy the whole folder again.") from None
+        raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. {COPY_AGAIN}") from None
     if not os.path.lexists(folder / MANIFEST):
         record = _without_scores(record)
     _refuse_other(settings, record, sources)
@@ -290,10 +290,10 @@ def _read_tokenizer(folder: Path, record: Mapping[str, Any], config: TokenizerCo
         try:
             return load_tokenizer(read_file(path, MODEL_BYTES))
         except OSError as error:
-            raise cannot_read(path, error, "Copy the whole folder again.") from None
+            raise cannot_read(path, error, COPY_AGAIN) from None
     if config.tokenizer == "byte" and not os.path.lexists(folder / MODEL_FILE):
         return load_tokenizer(b"")
-    raise SavedModelError(f"{folder} does not contain the {MODEL_FILE} of its run. Copy the whole folder again.")
+    raise SavedModelError(f"{folder} does not contain the {MODEL_FILE} of its run. {COPY_AGAIN}")
 
 
 @dataclass(frozen=True)
