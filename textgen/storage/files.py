@@ -65,13 +65,6 @@ class CannotWrite(TextgenError):
         advice: What the user can do.
         has_usual_advice: Whether that is what is advised by default.
         is_incomplete: Whether the file was overwritten in its place, so that it may be incomplete now.
-
-    Args:
-        path: Path of the file or folder.
-        reason: Reason of the system.
-        advice: What the user can do.
-        obstacle: What kept the file from being written.
-        is_incomplete: Whether the file may be incomplete now.
     """
 
     def __init__(
@@ -83,6 +76,15 @@ class CannotWrite(TextgenError):
         obstacle: Obstacle = Obstacle.FULL,
         is_incomplete: bool = False,
     ) -> None:
+        """Makes the error.
+
+        Args:
+            path: Path of the file or folder.
+            reason: Reason of the system.
+            advice: What the user can do.
+            obstacle: What kept the file from being written.
+            is_incomplete: Whether the file may be incomplete now.
+        """
         self.advice = advice if isinstance(advice, str) else advice[obstacle]
         super().__init__(f"Cannot write {path}: {reason}. {self.advice}")
         self.path, self.reason, self.obstacle = path, reason, obstacle
