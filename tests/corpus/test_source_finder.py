@@ -20,8 +20,8 @@ from textgen.corpus.config import CorpusConfig
 from textgen.corpus.corpus import Corpus
 from textgen.corpus.formats import extras
 from textgen.corpus.source_finder import MAX_REASONS, SourceFinder
-from textgen.corpus.walk import CONFIG
 from textgen.errors import CorpusError, TextgenError
+from textgen.storage.model_files import CONFIG
 
 
 def test_files_of_desktop_programs_are_hidden(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -14,15 +14,12 @@ from textgen.schema import json_object
 from textgen.storage.addresses import is_remote, without_secrets
 from textgen.storage.file_reading import read_file
 from textgen.storage.manifests import MANIFEST
+from textgen.storage.model_files import CARD, CHECKPOINTS, CONFIG, LOGS, RECORD_BYTES, TRAINING
 from textgen.storage.names import is_backup, is_desktop_file, is_hidden
 from textgen.storage.remote_files import RemoteFile
 
 PREPARED = "prepared.json"  # marks a folder of token ids, not text: see `textgen.dataset.prepared_corpus`
-CONFIG = "config.json"  # beside a manifest, marks a saved model: see `textgen.saved_model.layout`
-TRAINING = "training.json"  # marks a model that is being trained, if it is a record of textgen
-CARD, LOGS, CHECKPOINTS = "README.md", "logs", "checkpoints"  # others in the folder of a model
 RECORDED = {"corpus", "model", "tokenizer"}  # sections by which a record of textgen is known
-RECORD_BYTES = 1 << 25  # maximum size of a record
 NAMES = (MANIFEST, PREPARED, CONFIG, TRAINING, CARD)  # files that suggest that textgen wrote a remote folder
 PARTS, SHARD = (LOGS, CHECKPOINTS), "shard-"  # names of subfolders that suggest it, and the prefix of others
 

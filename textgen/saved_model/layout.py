@@ -8,12 +8,12 @@ from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from textgen.corpus import walk
 from textgen.errors import ModelChanged, SavedModelError, TextgenError, Unreadable
 from textgen.model.config import ModelConfig
 from textgen.saved_model.older_records import rename_entries
 from textgen.schema import check, json_object
 from textgen.settings import from_dict
+from textgen.storage import model_files
 from textgen.storage.addresses import without_secrets
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import json_bytes
@@ -25,15 +25,15 @@ from textgen.wording import counted
 FLOAT32, FLOAT16, INT8 = "float32", "float16", "int8"
 PRECISIONS = (FLOAT32, FLOAT16, INT8)  # formats of the weights in a file
 FORMAT_VERSION, COMPRESSED_VERSION = 1, 2  # programs that know only the first refuse weights in fewer bytes
-CONFIG, TRAINING, CARD = walk.CONFIG, walk.TRAINING, walk.CARD
-LOGS, CHECKPOINTS = walk.LOGS, walk.CHECKPOINTS
+CONFIG, TRAINING, CARD = model_files.CONFIG, model_files.TRAINING, model_files.CARD
+LOGS, CHECKPOINTS = model_files.LOGS, model_files.CHECKPOINTS
 WEIGHTS, NGRAMS = "model.safetensors", "ngrams.safetensors"
 WORDS = "words.safetensors"
 STEP = "step-([0-9]{1,18})"  # pattern of the name of a checkpoint
 TENSORS, POSITION = "tensors.safetensors", "position.json"  # of a checkpoint
 PIECES_FILE, EMBEDDING_FILE = "pieces.tsv", "embedding.bytes"  # among the logs, for TensorBoard's projector
 PROJECTOR_FILE = "projector_config.pbtxt"  # its configuration
-JSON_BYTES = walk.RECORD_BYTES  # maximum size of a JSON file
+JSON_BYTES = model_files.RECORD_BYTES  # maximum size of a JSON file
 FILTER_BYTES = 1 << 30  # maximum size of the file of n-grams or of words
 CARD_BYTES = 1 << 24  # maximum size of README.md
 

@@ -6,11 +6,11 @@ import os
 from pathlib import Path
 from typing import Any
 
-from textgen.corpus.walk import CONFIG
 from textgen.errors import TokenizerError
 from textgen.schema import json_object
 from textgen.storage.file_reading import read_file
 from textgen.storage.manifests import COPY_AGAIN, MANIFEST, read_manifest, verified
+from textgen.storage.model_files import CONFIG
 from textgen.tokenizer.kinds import ByteTokenizer, load_tokenizer
 from textgen.tokenizer.tokenizer import Tokenizer
 
