@@ -37,8 +37,9 @@ from textgen.generation.stepping import read_all
 from textgen.generation.text_state import TextState, join, num_bytes
 from textgen.generation.token_healing import Prefixes
 from textgen.model.protocols import ScoringModel, StepModel
-from textgen.settings import Setting, check_bounds, check_type, python_number, short_repr
+from textgen.settings import Setting, check_bounds, check_type, python_number
 from textgen.tokenizer.tokenizer import Tokenizer
+from textgen.wording import short_repr
 
 CANDIDATES = 16  # drafts that are ranked by default where there is a prompt
 GAP_TOKENS = 40  # max_tokens by default where there is a prompt
