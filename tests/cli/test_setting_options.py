@@ -8,10 +8,13 @@ from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
+import click
 import pytest
 from click.testing import CliRunner, Result
 
 from textgen.cli import textgen
+from textgen.cli.command import INPUT_FILE
+from textgen.cli.setting_options import Integer
 from textgen.corpus.config import CorpusConfig
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.generation.config import RuntimeConfig, SamplingConfig, SearchConfig
@@ -294,3 +297,10 @@ def test_how_processes_are_joined_arrives(
             run("train", "missing.txt", "--models-dir", str(tmp_path), *words)
     assert joined == [("auto", 300.0, False), ("single", 77.0, True)]
     assert reading == [CorpusConfig()] * 2
+
+
+@pytest.mark.parametrize(("kind", "value"), [(Integer(), "x"), (INPUT_FILE, "-")])
+def test_every_message_calls_an_argument_by_the_same_name(kind: click.ParamType, value: str) -> None:
+    argument = click.Argument(["files"], nargs=-1, metavar="[FILE]...", type=kind)
+    with pytest.raises(click.UsageError, match=r"^\[FILE\] (must|cannot) be "):
+        kind.convert(value, argument, None)

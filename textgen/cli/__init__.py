@@ -99,12 +99,12 @@ class Program(LazyGroup):
             with _quiet_without_reader(), ending_in_order():
                 return super().invoke(ctx)
         except (Interrupted, WorkerLost) as error:
-            output.note(f"\n{output.flagged(str(error), _called(ctx))}")
+            output.note(f"\n{output.flagged(str(error), _command_of(ctx))}")
             ctx.exit(error.exit_code)
         except output.SettingsFileError as error:
             raise output.Failure(str(error)) from error
         except TextgenError as error:
-            raise output.Failure(output.flagged(str(error), _called(ctx))) from error
+            raise output.Failure(output.flagged(str(error), _command_of(ctx))) from error
         except click.ClickException as error:
             vars(error)["message"] = visible(error.message)  # which may quote what was typed
             raise
@@ -118,7 +118,7 @@ class Program(LazyGroup):
                 raise
             raise output.Failure(message) from error
         except MemoryError as error:
-            raise output.Failure(_too_little_memory(error, flags_of(_called(ctx)))) from error
+            raise output.Failure(_too_little_memory(error, flags_of(_command_of(ctx)))) from error
 
 
 @contextmanager
@@ -173,7 +173,7 @@ def _too_little_memory(error: MemoryError, flags: Mapping[str, str]) -> str:
     return f"There is too little memory{details}. Close other programs{advice}."
 
 
-def _called(ctx: click.Context) -> click.Command:
+def _command_of(ctx: click.Context) -> click.Command:
     """The command that was called."""
     command = ctx.command
     if isinstance(command, click.Group) and ctx.invoked_subcommand:
@@ -183,8 +183,10 @@ def _called(ctx: click.Context) -> click.Command:
 
 def flags_of(command: click.Command) -> Mapping[str, str]:
     """The flag of each setting of a command, and of the commands below it."""
+    from textgen.cli.output_paths import parameter_name
+
     return {
-        parameter.name: max(parameter.opts, key=len)
+        parameter.name: parameter_name(parameter)
         for each in _with_children(command)
         for parameter in each.params
         if isinstance(parameter, click.Option) and parameter.name

@@ -8,7 +8,13 @@ from typing import Any
 import click
 
 from textgen.cli import output
-from textgen.cli.output_paths import called, noting_replaced, refuse_inputs, refuse_repeated_input, say_what_is_replaced
+from textgen.cli.output_paths import (
+    noting_replaced,
+    parameter_name,
+    refuse_inputs,
+    refuse_repeated_input,
+    say_what_is_replaced,
+)
 from textgen.cli.typos import SuggestingGroup, suggesting_options
 from textgen.settings import USUAL
 from textgen.wording import counted
@@ -25,7 +31,7 @@ class InputFile(click.Path):
     def convert(self, value: Any, param: click.Parameter | None, ctx: click.Context | None) -> Any:
         """Returns the path. Raises `click.UsageError` for -."""
         if value == "-":
-            name = called(param) if param else "The file"
+            name = parameter_name(param) if param else "The file"
             raise click.UsageError(f"{name} cannot be - (standard input): name a file.", ctx)
         return super().convert(value, param, ctx)
 

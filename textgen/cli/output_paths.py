@@ -33,8 +33,8 @@ class OutputPath(click.Path):
         """Returns the path. Raises `click.UsageError` for -, which would be a file of that name."""
         if value == "-":
             raise click.UsageError(
-                f"{called(param) if param else 'The result'} cannot be - (standard output): name a path. A file that "
-                "is called - is ./-.",
+                f"{parameter_name(param) if param else 'The result'} cannot be - (standard output): name a path. A "
+                "file that is called - is ./-.",
                 ctx,
             )
         return super().convert(value, param, ctx)
@@ -63,7 +63,7 @@ def refuse_inputs(ctx: click.Context) -> None:
             for name in _names(ctx.params.get(str(read.name))):
                 if _leads_to(name, out):
                     raise click.UsageError(
-                        f"{called(written)} would replace {out}, which is to be read ({called(read)}): "
+                        f"{parameter_name(written)} would replace {out}, which is to be read ({parameter_name(read)}): "
                         "choose another name.",
                         ctx,
                     )
@@ -84,9 +84,9 @@ def refuse_repeated_input(ctx: click.Context) -> None:
         if not _is_read(parameter) and parameter.name != "prompts":
             continue
         if isinstance(parameter, click.Option) and isinstance(value, (tuple, list)):
-            reading += [called(parameter)] * value.count("-")
+            reading += [parameter_name(parameter)] * value.count("-")
         elif value == "-" or (isinstance(value, (tuple, list)) and "-" in value):  # the library reads a path once
-            reading.append(called(parameter))
+            reading.append(parameter_name(parameter))
     if len(reading) > 1:
         raise click.UsageError(
             f"Standard input can be read only once: name it (-) in one place, and a file instead of it in the other. "
@@ -169,7 +169,7 @@ def _version(path: Path) -> tuple[int, int] | None:
     return None
 
 
-def called(parameter: click.Parameter) -> str:
+def parameter_name(parameter: click.Parameter) -> str:
     """Returns how messages name a parameter: an option by its longest flag, an argument as the usage does."""
     if isinstance(parameter, click.Option):
         return max(parameter.opts, key=len)

@@ -14,6 +14,7 @@ from click.shell_completion import CompletionItem
 from click.types import FloatParamType, IntParamType
 
 from textgen.cli.command import INPUT_FILE, SectionOption
+from textgen.cli.output_paths import parameter_name
 from textgen.errors import ConfigError
 from textgen.settings import MAX_COUNT, NAMED_TYPES, Setting, check_bounds, declared
 from textgen.wording import ESCAPES, short_repr, with_escapes
@@ -203,10 +204,8 @@ def _wrong_type(kind: str, value: object, param: click.Parameter | None, ctx: cl
 
 
 def _shown(param: click.Parameter | None) -> str:
-    """How messages name a parameter: an option by its flag, an argument as in the usage."""
-    if param is None:
-        return "A number"
-    return max(param.opts, key=len) if isinstance(param, click.Option) else param.human_readable_name.upper()
+    """What messages call a parameter, or a number that belongs to none."""
+    return parameter_name(param) if param else "A number"
 
 
 def _unescape(ctx: click.Context, parameter: click.Parameter, value: str | None) -> str | None:
