@@ -79,7 +79,7 @@ class Decoder:
         self._exact = model.exact
         self._sampler = Sampler([], tokenizer, direction=direction, tables=tables, exact=self._exact)
         self._stepper = _empty(model)
-        self._is_inside = False  # while the texts are changed, and ever after if that is interrupted
+        self._is_inside = False  # True during a change; stays True if the change is interrupted
 
     def join(self, rows: Sequence[Row]) -> None:
         """Reads the prompts of further texts, which the next step continues.

@@ -190,14 +190,14 @@ class Generator:
         row = self.row(prompt, config)
         return [
             Generation(
-                prompt,
-                beam.text,
-                beam.ids,
-                beam.stop_reason,
-                0,
-                config,
-                row.healed,
-                beam.logprobs,
+                prompt=prompt,
+                text=beam.text,
+                ids=beam.ids,
+                stop_reason=beam.stop_reason,
+                seed=0,
+                config=config,
+                healed=row.healed,
+                logprobs=beam.logprobs,
                 missing=missing_texts(row, beam.text),
             )
             for beam in search(self.decoder(), row, settings or SearchConfig())

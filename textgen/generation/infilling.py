@@ -106,7 +106,7 @@ class Infill:
         return self.prompt + self.text + self.suffix
 
 
-@dataclass(frozen=True, eq=False)
+@dataclass(eq=False)
 class _Draft:
     """Tokens in the order in which they were generated, without the end of the document.
 
@@ -116,6 +116,7 @@ class _Draft:
         nats: The loss of the other end after each token that has been scored.
         stop_reason: See `Infill`.
         config: Settings of the draft.
+        healed: Characters of the prompt that the first token writes again.
     """
 
     ids: list[int]
@@ -123,7 +124,7 @@ class _Draft:
     nats: list[float]
     stop_reason: str
     config: SamplingConfig
-    healed: int  # characters of the prompt that the first token writes again
+    healed: int
 
 
 class Infiller:
@@ -283,7 +284,6 @@ class Infiller:
         eos_id, model = self._tokenizer.eos_id, self._models[direction]
         begin = TextState(model.initial_state(1), (eos_id,))
         rows = [Row(begin, start, config, self._tokenizer, track=fitting is not None) for config in configs]
-        number_of: dict[Row, int] = {row: number for number, row in enumerate(rows)}
         decoder = self._decoder(direction)
         settled = decoder.settled(rows[0])  # in all drafts, whose settings differ in the seed only
         state = read_all(model, [[eos_id, *start][:settled]], begin.model_state)
@@ -292,20 +292,20 @@ class Infiller:
         decoder.join(rows)
         healed = [len(self._tokenizer.decode(start[len(row.ids) - 1 :])) for row in rows]
         drafts = [_Draft([], [], [], "length", *each) for each in zip(configs, healed, strict=True)]
+        draft_of: dict[Row, _Draft] = dict(zip(rows, drafts, strict=True))
         most = max(1, min(BATCH_SIZE, STATES_BYTES // (len(configs) * num_bytes(state))))  # of a draft
         while decoder.rows:
             for row, token in decoder.step():
-                number = number_of[row]
+                draft = draft_of[row]
                 if token.id == eos_id:
-                    reason = "blocked" if token.stop_reason == "blocked" else "begin"
-                    drafts[number] = replace(drafts[number], stop_reason=reason)
+                    draft.stop_reason = "blocked" if token.stop_reason == "blocked" else "begin"
                     continue
-                drafts[number].ids.append(token.id)
+                draft.ids.append(token.id)
                 if fitting is None:
                     continue
-                drafts[number].states.append(row.model_state)
-                if len(drafts[number].states) == most and go_on():
-                    _fit(model, drafts[number], fitting)
+                draft.states.append(row.model_state)
+                if len(draft.states) == most and go_on():
+                    _fit(model, draft, fitting)
             if not go_on():
                 break
         return drafts
