@@ -344,18 +344,18 @@ class Source:
         with reading(self.name):
             return self.conversions.converted(file)
 
-    def _decoded(self, encoding: str, errors: str = "strict", called: str = "") -> Iterator[str]:
+    def _decoded(self, encoding: str, errors: str = "strict", shown_encoding: str = "") -> Iterator[str]:
         """Iterates over the decoded text of the section."""
         return decoded(
             self.chunks(),
-            self.name,
-            encoding,
-            self.config.newlines,
-            self.start,
-            errors,
-            called,
-            self.is_alone,
-            self.known.is_marked,
+            name=self.name,
+            encoding=encoding,
+            newlines=self.config.newlines,
+            start=self.start,
+            errors=errors,
+            shown_encoding=shown_encoding,
+            is_alone=self.is_alone,
+            is_marked=self.known.is_marked,
         )
 
     def _is_misnamed(self) -> bool:

@@ -28,12 +28,13 @@ class NotInEncoding(CorpusError):
 
 def decoded(
     chunks: Iterable[bytes],
+    *,
     name: str,
     encoding: str,
     newlines: str,
     start: int = 0,
     errors: str = "strict",
-    called: str = "",
+    shown_encoding: str = "",
     is_alone: bool = True,
     is_marked: bool = False,
 ) -> Iterator[str]:
@@ -46,7 +47,7 @@ def decoded(
         newlines: "normalize" or "keep".
         start: Offset of the section in bytes.
         errors: As of `text_decoder`.
-        called: Name of the encoding in error messages, if it is another.
+        shown_encoding: Name of the encoding in error messages, if it is another.
         is_alone: Whether no other file is read in this encoding.
         is_marked: Whether the encoding is that of a byte-order mark at the start of the file.
 
@@ -69,10 +70,17 @@ def decoded(
         try:
             text = decoder.decode(chunk, final=not chunk)
         except UnicodeError as error:
-            what = f"{name} is not {called or encoding} text"
-            raise NotInEncoding(
-                _decoding_error_message(what, encoding, error, num_bytes, chunk or last, is_alone, is_marked)
-            ) from None
+            what = f"{name} is not {shown_encoding or encoding} text"
+            message = _decoding_error_message(
+                what,
+                encoding=encoding,
+                error=error,
+                num_bytes=num_bytes,
+                last=chunk or last,
+                is_alone=is_alone,
+                is_marked=is_marked,
+            )
+            raise NotInEncoding(message) from None
         last = chunk
         if may_have_surrogates and (surrogate := SURROGATES.search(text)):
             raise NotInEncoding(
@@ -86,7 +94,7 @@ def decoded(
 
 
 def _decoding_error_message(
-    what: str, encoding: str, error: UnicodeError, num_bytes: int, last: bytes, is_alone: bool, is_marked: bool
+    what: str, *, encoding: str, error: UnicodeError, num_bytes: int, last: bytes, is_alone: bool, is_marked: bool
 ) -> str:
     """Formats the message for a decoding error.
 
