@@ -72,6 +72,10 @@ class _LoadedTokenizer(Tokenizer):
     def __reduce__(self) -> tuple[Callable[..., Tokenizer], tuple[bytes, int]]:
         return load_tokenizer, (self.serialized, self.vocab_size)
 
+    def _extended(self, more: Sequence[str]) -> Tokenizer:
+        names = more if self.labels else [NO_LABEL, *more]
+        return load_tokenizer(self.serialized + _control_pieces([f"<label {name}>" for name in names]))
+
 
 class SentencePieceTokenizer(_LoadedTokenizer):
     """unigram, bpe and char: pieces of several characters, and bytes for characters without a piece."""
@@ -133,9 +137,6 @@ class SentencePieceTokenizer(_LoadedTokenizer):
             [text], lambda stretches: [segmenter.draw(stretch.replace(" ", SPACE), random) for stretch in stretches]
         )[0]
 
-    def _extended(self, more: Sequence[str]) -> Tokenizer:
-        return load_tokenizer(_serialized_with(self, more))
-
     def _printed_pieces(self) -> list[str]:
         learned = [piece.decode().replace(" ", SPACE) for piece in self.piece_bytes[FIRST_LEARNED : self.first_label]]
         return [*SPECIAL_PIECES, "\\n", *BYTE_NAMES, *map(printable, learned)]
@@ -189,9 +190,6 @@ class WordTokenizer(_LoadedTokenizer):
         """Returns the bytes of all white space except newlines and one space between two words of a line."""
         kept = "\n".join([" ".join(words_of(line)) for line in valid_text(text).split("\n")])
         return len(text.encode()) - len(kept.encode())
-
-    def _extended(self, more: Sequence[str]) -> Tokenizer:
-        return load_tokenizer(_serialized_with(self, more))
 
     def _printed_pieces(self) -> list[str]:
         words = [piece.decode()[1:] for piece in self.piece_bytes[NEWLINE + 1 : self.first_label]]
@@ -311,12 +309,6 @@ def _labels_in(serialized: bytes, vocab_size: int | None) -> list[str]:
         raise TokenizerError("The vocabulary is not a list of labels, or is damaged.")
     _check_size(len(SPECIAL_PIECES) + len(BYTE_NAMES) + (1 + len(labels) if labels else 0), vocab_size)
     return labels
-
-
-def _serialized_with(tokenizer: Tokenizer, more: Sequence[str]) -> bytes:
-    """The SentencePiece model of a tokenizer with more labels."""
-    names = more if tokenizer.labels else [NO_LABEL, *more]
-    return tokenizer.serialized + _control_pieces([f"<label {name}>" for name in names])
 
 
 def _control_pieces(names: Sequence[str]) -> bytes:
