@@ -26,6 +26,12 @@ def test_a_prompt_is_a_text_or_tokens(value: Any) -> None:
         check_prompt("prompt", value)
 
 
+@pytest.mark.parametrize("value", [{1, 2}, (id for id in [1, 2]), {1: "a"}], ids=["set", "generator", "dict"])
+def test_tokens_of_a_prompt_that_are_no_list_are_not_called_a_missing_text(value: Any) -> None:
+    with pytest.raises(ConfigError, match=r"^prompt must be a text or a list of tokens\. Received: "):
+        check_prompt("prompt", value)
+
+
 @pytest.mark.parametrize("value", ["a", "", [], [1, 2], (3,), np.array([1, 2])], ids=name_of)
 def test_prompts(value: Any) -> None:
     try:

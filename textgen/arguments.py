@@ -35,10 +35,11 @@ def check_is_text(name: str, value: object) -> None:
 
 def check_prompt(name: str, value: Any) -> None:
     """Checks that an argument is a text, or a list of tokens. Raises `ConfigError`."""
-    is_array = type(value).__name__ == "ndarray"  # which may not be loaded
-    if isinstance(value, BYTES) or _is_scalar(value) or not (isinstance(value, Sequence) or is_array):
+    if isinstance(value, (str, *BYTES)) or _is_scalar(value) or not isinstance(value, Iterable):
         check_is_text(name, value)
-    elif not isinstance(value, str) and not all(isinstance(id, Integral) and not isinstance(id, bool) for id in value):
+        return
+    is_list = isinstance(value, Sequence) or type(value).__name__ == "ndarray"  # NumPy may not be loaded
+    if not is_list or not _are_tokens(value):  # a generator could be read only once, and a set has no order
         raise ConfigError(f"{name} must be a text or a list of tokens. Received: {short_repr(value)}.")
 
 
@@ -47,10 +48,7 @@ def several_tokens(name: str, value: Any) -> list[int]:
     is_iterable = isinstance(value, (list, Iterable))  # of a list, as of most, it is known at once
     if is_iterable and not isinstance(value, (str, Mapping, *BYTES)) and not _is_scalar(value):
         ids = list(value)
-        kinds = set(map(type, ids))  # few, however many tokens there are
-        if kinds <= {int}:
-            return ids
-        if bool not in kinds and all(issubclass(kind, Integral) for kind in kinds):
+        if _are_tokens(ids):
             return list(map(int, ids))
     raise ConfigError(f"{name} must be a list of tokens. Received: {short_repr(value)}.")
 
@@ -95,6 +93,11 @@ def several(name: str, value: Any, item: str, *, may_be_one: bool = True) -> Ite
         kinds = f"a {item} or a list of {item}s" if may_be_one else f"a list of {item}s"
         raise ConfigError(f"{name} must be {kinds}. Received: {short_repr(value)}.")
     return value
+
+
+def _are_tokens(values: Iterable[Any]) -> bool:
+    kinds = set(map(type, values))  # few, however many values there are
+    return kinds <= {int} or (bool not in kinds and all(issubclass(kind, Integral) for kind in kinds))
 
 
 def _is_scalar(value: object) -> bool:
