@@ -403,7 +403,7 @@ def _infill(
     infiller, suffix = saved.infiller(), arguments.suffix or ""
     _check_infills(infiller, placed, suffix)
     requests = [request for _, request in placed]
-    printed = printer.print_infills(_infills(infiller, requests, suffix, arguments.num, arguments.best_of))
+    printed = printer.print_all(_infills(infiller, requests, suffix, arguments.num, arguments.best_of))
     _note_fewer(printed, len(requests) * arguments.num, "best_of")
 
 

@@ -51,13 +51,13 @@ class Printer:
     fingerprint: str
     runtime: str = NUMPY
 
-    def print_all(self, results: Iterable[Generation]) -> int:
-        """Prints each text as soon as it and those before it are finished. Returns how many there are."""
+    def print_all(self, results: Iterable[Generation | Infill]) -> int:
+        """Prints each text with its prompt and suffix, as soon as it is finished. Returns how many there are."""
         notes: list[str] = []
         printed = 0
         with self._repeatable(lambda: printed > 0):
             for result in results:
-                self._print(printed, result, self._spans(result))
+                self._print(printed, result)
                 printed += 1
                 if not self.as_json:
                     notes += [*shortcomings(result), *self._novelty(result.text)]
@@ -66,30 +66,16 @@ class Printer:
         self._note(notes)
         return printed
 
-    def print_infills(self, results: Iterable[Infill]) -> int:
-        """Prints each text with its prompt and suffix. Returns how many there are."""
-        notes: list[str] = []
-        printed = 0
-        with self._repeatable(lambda: printed > 0):
-            for result in results:
-                self._print(printed, result, [(result.text, None)], result.suffix)
-                printed += 1
-                notes += shortcomings(result)
-        if not self.as_json:
-            output.line()
-            self._note(notes)
-        return printed
-
-    def _print(self, number: int, result: Generation | Infill, spans: Iterable[Span], suffix: str = "") -> None:
+    def _print(self, number: int, result: Generation | Infill) -> None:
         """Prints a text after the others, or everything about it as JSON."""
         if self.as_json:
             output.json_line(self._values(result))
         else:
             output.write(between(self.saved.corpus_config) if number else "")
             output.write(result.prompt, bold=True)
-            for text, colour in spans:
+            for text, colour in self._spans(result):
                 output.write(text, fg=colour, is_asked=True)
-            output.write(suffix, bold=True)
+            output.write(getattr(result, "suffix", ""), bold=True)
 
     def print_as_written(self, prompt: str, writing: Iterable[Token], keep: bool) -> list[Token]:
         """Prints each token at once, or with those after it up to the first that makes its text final.
@@ -148,10 +134,13 @@ class Printer:
         names = {"model": self.saved.name, "ensemble": [model.name for model in self.others]}
         return {**names, **values, "config": settings, **computed}
 
-    def _spans(self, result: Generation) -> Iterator[Span]:
+    def _spans(self, result: Generation | Infill) -> Iterator[Span]:
         """The text, with a colour for each token if colours are asked for; those within a character are one part."""
-        text, skip, bits = result.text, result.healed, 0.0
-        if result.logprobs and not self.as_json:
+        from textgen.generation.generated_text import Generation
+
+        text, bits = result.text, 0.0
+        if isinstance(result, Generation) and result.logprobs and not self.as_json:
+            skip = result.healed
             decoder = self.saved.tokenizer.decoder(line_start=not result.text.startswith(" "))
             for id, logprob in zip(result.ids, result.logprobs, strict=True):
                 bits += self._bits(id, logprob)
