@@ -16,13 +16,13 @@ from collections import Counter
 from collections.abc import Iterable, Iterator
 
 from textgen.corpus.scripts import is_without_spaces
+from textgen.storage.names import JOINERS
 
 MAX_WORD_CHARS = 48  # maximum length of a word in characters; longer runs of letters are no words
 MAX_SUFFIX_CHARS = 2  # maximum length of a suffix such as the s of it's; a longer part after an apostrophe is a word
 
 SPACE, DIGIT, APOSTROPHE = " ", "0", "'"  # all characters but letters, as `letters_of` maps them
 APOSTROPHES = "'\u2019"
-JOINERS = "\u200c\u200d"  # signs inside words of some scripts
 TOO_LONG = "x" * (MAX_WORD_CHARS + 1)  # stands for letters that are no word, whatever follows
 
 

@@ -18,12 +18,12 @@ from textgen.errors import TextgenError
 from textgen.generation.suggestions import Suggester, Suggestion
 from textgen.model.protocols import StepModel
 from textgen.storage.files import CannotWrite
+from textgen.storage.names import JOINERS
 
 MAX_TEMPERATURE = 2.0  # highest temperature that the keys set
 STILL_HERE = "Your text is still here: set that right and press ^S, or quit, which keeps it in another file."
 CONTROL = re.compile("[\0-\x08\x0b-\x1f\x7f-\x9f\ud800-\udfff]")  # control characters but \n and \t; lone surrogates
 BREAKS = "–—…"  # marks that end a word although no white space is beside them
-JOINERS = ("\u200c", "\u200d")  # zero-width non-joiner and joiner
 # The combining grapheme joiner, variation selectors and parts of a Korean syllable, which are not seen without their
 # base
 DEPENDENT = re.compile("[\u034f\u1100-\u11ff\u180b-\u180f\ua960-\ua97f\ud7b0-\ud7ff\ufe00-\ufe0f\U000e0100-\U000e01ef]")
@@ -55,7 +55,7 @@ def without_last_character(text: str) -> str:
         'caf'
     """
     cluster = next(iter_graphemes_reverse(text), "")
-    if cluster.endswith(JOINERS):
+    if cluster.endswith(tuple(JOINERS)):
         return text[:-1]
     if not any(map(_is_typed_alone, cluster[1:])):
         return text[: len(text) - len(cluster)]

@@ -27,6 +27,7 @@ int8 at each step. The predictions are compared with those of the model, and ref
 from __future__ import annotations
 
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -36,7 +37,7 @@ from textgen.errors import SavedModelError
 from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, state_shapes, with_attachments
 from textgen.export.quality import check_quality
-from textgen.export.savedmodel import read_steps, save_module
+from textgen.export.savedmodel import named_arrays, read_steps, save_module
 from textgen.export.verification import check_logits
 from textgen.storage.files import write_file
 from textgen.storage.temporary import temporary_folder
@@ -177,8 +178,7 @@ def _signatures(network: LanguageModel) -> dict[str, Callable[..., Any]]:
 
     shapes, structure = state_shapes(network.config), network.initial_state(1)
 
-    def named(state: Any) -> dict[str, tf.Tensor]:
-        return dict(zip(shapes, tf.nest.flatten(state), strict=True))
+    named = partial(named_arrays, shapes)
 
     def decode(ids: tf.Tensor, *arrays: tf.Tensor) -> dict[str, tf.Tensor]:
         logits, state = network.step(ids[:, 0], tf.nest.pack_sequence_as(structure, list(arrays)))

@@ -24,7 +24,8 @@ tokenizer, files in the folder's `assets/`.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -83,8 +84,7 @@ def signatures(network: LanguageModel) -> Functions:
     structure = network.initial_state(1)
     state_specs = [tf.TensorSpec((None, *shape), tf.float32, name=name) for name, shape in shapes.items()]
 
-    def named(state: Any) -> dict[str, tf.Tensor]:
-        return dict(zip(shapes, tf.nest.flatten(state), strict=True))
+    named = partial(named_arrays, shapes)
 
     def nested(arrays: Any) -> Any:
         return tf.nest.pack_sequence_as(structure, list(arrays))
@@ -120,6 +120,13 @@ def signatures(network: LanguageModel) -> Functions:
         "step": traced(step, "ids", (None,), *state_specs),
         "initial_state": traced(initial_state, "batch_size", ()),
     }
+
+
+def named_arrays(names: Iterable[str], state: Any) -> dict[str, Any]:
+    """Returns the arrays of a state by the names that exports give them: see `state_shapes`."""
+    import tensorflow as tf
+
+    return dict(zip(names, tf.nest.flatten(state), strict=True))
 
 
 def read_steps(network: LanguageModel, ids: Any, state: Any, kept: Any, keep: Callable[..., Any]) -> tuple[Any, Any]:

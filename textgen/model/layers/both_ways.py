@@ -49,7 +49,7 @@ class BothWays(keras.layers.Layer):
 
     def compute_output_shape(self, input_shape: tuple[int | None, ...]) -> tuple[int | None, ...]:
         """Returns the shape of the outputs, [B, 2T, H], without the state."""
-        return (*input_shape[:-1], self.layers[-1].units)
+        return self.stacks[0].compute_output_shape(input_shape)
 
     def read(
         self, x: tf.Tensor, state: State, noise: Noise | None = None, ids: tf.Tensor | None = None

@@ -40,6 +40,7 @@ class Mogrifier(RecurrentLayer):
 
     blocks = 4
     state_size = 2
+    _initial_bias = staticmethod(forget_bias_one)
 
     def __init__(self, units: int, rounds: int = 5, rank: int | None = None, **kwargs: Any) -> None:
         super().__init__(units, **kwargs)
@@ -63,9 +64,6 @@ class Mogrifier(RecurrentLayer):
 
     def _step_weights(self) -> dict[str, tf.Tensor]:
         return {weight.name: tf.convert_to_tensor(weight) for weight in self.weights}
-
-    def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
-        return forget_bias_one(shape, dtype)
 
 
 def _rounds(weights: Weights) -> list[list[str]]:

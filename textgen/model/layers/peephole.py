@@ -72,11 +72,9 @@ class Peephole(RecurrentLayer):
     cell = Cell(_forward, _backward, _gradients)
     blocks = 4
     state_size = 2
+    _initial_bias = staticmethod(forget_bias_one)
 
     def build(self, input_shape: tuple[int | None, ...]) -> None:
         """Creates the weights; the peepholes are initialized to zeros."""
         super().build(input_shape)
         self.peepholes = self._weight("peepholes", (3, self.units), "zeros")
-
-    def _initial_bias(self, shape: tuple[int, ...], dtype: Any = None) -> tf.Tensor:
-        return forget_bias_one(shape, dtype)
