@@ -9,7 +9,7 @@ from prompt_toolkit.data_structures import Point
 from prompt_toolkit.formatted_text import StyleAndTextTuples
 
 from textgen.editor.keys import key_lines
-from textgen.editor.lines import fit, styled, visible, wrap
+from textgen.editor.lines import fit, styled, with_signs, wrap
 from textgen.editor.session import Session
 from textgen.generation.suggestions import Suggestion
 from textgen.wording import counted
@@ -58,7 +58,7 @@ def draw(session: Session, width: int, height: int, *, scroll: int = 0, before: 
     """
     known = session.known()
     suggestions = _suggestion_lines(known, before)
-    message = [line for part in session.message.split("\n") for line in wrap(visible(part), width)]
+    message = [line for part in session.message.split("\n") for line in wrap(with_signs(part), width)]
     message = _shortened(message, height - 2) if session.message else []  # a line of the text and the rule stay
     keys = key_lines(width)
     room = max(0, height - 2 - TEXT_LINES - len(message))  # lines for suggestions and keys
@@ -90,10 +90,10 @@ def draw(session: Session, width: int, height: int, *, scroll: int = 0, before: 
 def _suggestion_lines(known: Sequence[Suggestion] | None, before: Sequence[Suggestion]) -> list[StyleAndTextTuples]:
     """The numbered suggestions; while new ones are computed, the previous ones, dim and without numbers."""
     if known is None:
-        rows = [f"  {one.probability:4.0%}  {visible(one.text)}" for one in before]
+        rows = [f"  {one.probability:4.0%}  {with_signs(one.text)}" for one in before]
         return styled("dim", rows or ["Computing suggestions …"])
     return [
-        [("bold", f"{number} "), ("", f"{one.probability:4.0%}  "), ("ansicyan", visible(one.text))]
+        [("bold", f"{number} "), ("", f"{one.probability:4.0%}  "), ("ansicyan", with_signs(one.text))]
         for number, one in enumerate(known, 1)
     ]
 
@@ -105,7 +105,7 @@ def _shortened(message: list[str], most: int) -> list[str]:
 
 def _title(session: Session) -> str:
     return (
-        f"{visible(session.path.name)}{' *' if session.unsaved else ''}   "
+        f"{with_signs(session.path.name)}{' *' if session.unsaved else ''}   "
         f"{counted(len(session.draft.text), 'character')}   "
         f"temperature {session.temperature:.1f}   suggestions: page {session.page + 1}"
     )
@@ -125,7 +125,7 @@ def _visible_text(text: str, width: int, text_lines: int, scroll: int) -> tuple[
     size = width * count  # enough characters for `count` lines, unless some have no width
     while True:
         end = text[_wrap_start(text, len(text) - size) :] + CURSOR
-        lines = [line for paragraph in end.split("\n") for line in wrap(visible(paragraph), width)]
+        lines = [line for paragraph in end.split("\n") for line in wrap(with_signs(paragraph), width)]
         if len(lines) >= count or size >= len(text):
             break
         size *= 2

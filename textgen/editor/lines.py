@@ -8,7 +8,7 @@ from prompt_toolkit.formatted_text import StyleAndTextTuples
 from prompt_toolkit.utils import get_cwidth
 
 NOT_FIRST = frozenset("。，、；：？！!?,.;:)]”’）》〉】〕」』﹂﹄］｝〗")  # with which a line begins only after a space
-SIGNS = {"\n": "⏎", "\t": "    "}  # signs that `visible` shows in place of characters
+SIGNS = {"\n": "⏎", "\t": "    "}  # signs that `with_signs` shows in place of characters
 
 
 def styled(style: str, lines: list[str]) -> list[StyleAndTextTuples]:
@@ -83,7 +83,7 @@ def fit(line: StyleAndTextTuples, width: int) -> StyleAndTextTuples:
     return fitted
 
 
-def visible(text: str) -> str:
+def with_signs(text: str) -> str:
     """Replaces what would move the cursor or has no width, such as control characters, with visible signs.
 
     Spaces of any width and accents stay.

@@ -24,7 +24,7 @@ from prompt_toolkit.output import Output
 from textgen.editor.external_editor import open_editor
 from textgen.editor.frame import Frame, draw
 from textgen.editor.keys import EDIT, LEAVE, UNFINISHED_SECONDS, WHEEL_LINES, Keyboard
-from textgen.editor.session import STILL_HERE, Cancelled, Request, Session
+from textgen.editor.session import STILL_HERE, Cancelled, Session, SuggestionRequest
 from textgen.errors import ENDING_SIGNALS, Interrupted
 
 SAVE_SECONDS = 2.0  # without a change of the text, after which it is saved
@@ -95,7 +95,7 @@ class Screen:
         self._keyboard = Keyboard(session, self)
         self._scroll = 0  # lines of text below the last visible one
         self._frame = Frame()  # as it was drawn last
-        self._computing: Request | None = None
+        self._computing: SuggestionRequest | None = None
         self._running = self._closed = False
         self._pause = ""  # how a signal leaves the screen, `STOP` or `SHOW`
         self._saving: asyncio.TimerHandle | None = None
@@ -296,7 +296,7 @@ class Screen:
             self._computing = self._session.start()
             self._app.create_background_task(self._compute(self._computing))
 
-    async def _compute(self, request: Request) -> None:
+    async def _compute(self, request: SuggestionRequest) -> None:
         try:
             with suppress(Cancelled):
                 await asyncio.to_thread(self._session.compute, request)

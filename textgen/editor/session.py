@@ -184,7 +184,7 @@ class CancellableModel:
             raise Cancelled
 
 
-class Request(NamedTuple):
+class SuggestionRequest(NamedTuple):
     """The values that determine suggestions.
 
     Attributes:
@@ -243,7 +243,10 @@ class Session:
         self._seed = 0
         self._saved: str | None = self.draft.text  # what the file has; None if that is not known
         self._has_written = False
-        self._known: tuple[Request | None, list[Suggestion]] = None, []  # newest suggestions and their request
+        self._known: tuple[SuggestionRequest | None, list[Suggestion]] = (
+            None,
+            [],
+        )  # newest suggestions and their request
         self._cancelled = cancelled or threading.Event()
 
     @property
@@ -257,9 +260,9 @@ class Session:
         return self.draft.text != self._saved
 
     @property
-    def request(self) -> Request:
-        """Request for suggestions for the current text."""
-        return Request(self.draft.text, self.temperature, self.page, self._seed)
+    def request(self) -> SuggestionRequest:
+        """The request for suggestions for the current text."""
+        return SuggestionRequest(self.draft.text, self.temperature, self.page, self._seed)
 
     def known(self) -> list[Suggestion] | None:
         """Returns the suggestions for the current text; None if they have not been computed."""
@@ -271,12 +274,12 @@ class Session:
         known = self.known()
         return self.compute(self.start()) if known is None else known
 
-    def start(self) -> Request:
+    def start(self) -> SuggestionRequest:
         """Resets `cancel` and returns the request to compute next."""
         self._cancelled.clear()
         return self.request
 
-    def compute(self, request: Request) -> list[Suggestion]:
+    def compute(self, request: SuggestionRequest) -> list[Suggestion]:
         """Computes suggestions. Any thread may call this, for one request at a time.
 
         Args:
