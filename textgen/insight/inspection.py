@@ -170,24 +170,12 @@ def inspect_model(
     reader = Reader(*saved.one_way(direction))
     text = _text_to_read(saved, reader, documents, direction, label, config, say)
     properties = properties_of(text, tracks)
-    say(f"Reading {counted(len(text.ids), 'token')} ...")
-    reading = reader.read(text.ids[None])
-    predicting = _in_thread(lambda: reader.predictions(reading.features[0, :-1], text.ids[1:]))
-    say("Looking for cells ...")
-    findings = find_cells(
-        all_cells(reading, reader.memory), properties, text.ids, reader.config.hidden_units, config.seed
-    )
+    reading, predictions, findings = _read_and_searched(reader, text, properties, config.seed, say)
     lives = half_lives(reading, reader.config.cell)
-    shown = _shown(findings, places, lives, reading, reader.memory)
     changed, of_cells = _changed(findings, properties, places)
-    predictions = predicting.result()
     say("Clamping these cells, and measuring memory and gradients ...")
-    is_scored = text.is_scored
-    nats = np.where(is_scored, predictions.surprisal * np.log(2), np.nan)
-    measuring = _in_thread(
-        lambda: (context_loss(reader, reading, nats, config.seed), gradient_flow(reader, reading, is_scored))
-    )
-    interventions = intervene(reader, reading, changed, of_cells, is_scored, config.seed)
+    measuring = _in_thread(lambda: _memory_and_gradients(reader, text, reading, predictions, config.seed))
+    interventions = intervene(reader, reading, changed, of_cells, text.is_scored, config.seed)
     written = _written(saved, reader, interventions, label, config.seed) if direction == "forward" else []
     context, flow = measuring.result()
     return Inspection(
@@ -201,12 +189,12 @@ def inspect_model(
         findings=findings,
         interventions=interventions,
         written=written,
-        shown=shown,
+        shown=_shown(findings, places, lives, reading, reader.memory),
         half_lives=lives,
         context=context,
         flow=flow,
         untrained=untrained_flows(reader.config),
-        lenses=lenses(reader, reading, is_scored),
+        lenses=lenses(reader, reading, text.is_scored),
         neighbours=neighbours(reader.weights, text.ids, range(saved.tokenizer.eos_id + 1, saved.tokenizer.first_label)),
     )
 
@@ -302,6 +290,25 @@ def _own_text(
 def _document_seed(seed: int, number: int) -> int:
     """The seed of a document of an own text: texts of neighbouring seeds have no document in common."""
     return int(np.random.SeedSequence([seed, number]).generate_state(1)[0])
+
+
+def _read_and_searched(
+    reader: Reader, text: Text, properties: list[Property], seed: int, say: Say
+) -> tuple[Reading, Predictions, list[Finding]]:
+    """What happens inside while a text is read, what is expected at each step, and the best cell for each property."""
+    say(f"Reading {counted(len(text.ids), 'token')} ...")
+    reading = reader.read(text.ids[None])
+    predicting = _in_thread(lambda: reader.predictions(reading.features[0, :-1], text.ids[1:]))
+    say("Looking for cells ...")
+    findings = find_cells(all_cells(reading, reader.memory), properties, text.ids, reader.config.hidden_units, seed)
+    return reading, predicting.result(), findings
+
+
+def _memory_and_gradients(
+    reader: Reader, text: Text, reading: Reading, predictions: Predictions, seed: int
+) -> tuple[ContextLoss, Flow]:
+    nats = np.where(text.is_scored, predictions.surprisal * np.log(2), np.nan)
+    return context_loss(reader, reading, nats, seed), gradient_flow(reader, reading, text.is_scored)
 
 
 def _shown(
