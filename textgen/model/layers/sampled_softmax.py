@@ -145,8 +145,9 @@ def _sampled_loss(
         for chunk in row_chunks(features.shape[0], rows.shape[0]):
             with tf.control_dependencies([*sums, *(of_chunks[-1] if of_chunks else [])]):  # in turn, to save memory
                 part = tf.identity(features[chunk])  # [n, E]
-            of_targets = targets[chunk], candidates.ids, pad_id, scale
-            of_chunk, new = _chunk_gradients(part, rows, shift, table, bias, *of_targets)
+            of_chunk, new = _chunk_gradients(
+                part, rows, shift, table, bias, targets=targets[chunk], ids=candidates.ids, pad_id=pad_id, scale=scale
+            )
             of_chunks.append(of_chunk)
             sums = [before + each for before, each in zip(sums, new, strict=True)] if sums else new
         nats, d_rows, d_shift = sums
@@ -172,6 +173,7 @@ def _chunk_gradients(
     shift: tf.Tensor,
     table: tf.Tensor,
     bias: tf.Tensor,
+    *,
     targets: tf.Tensor,
     ids: tf.Tensor,
     pad_id: int,
