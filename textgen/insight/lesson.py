@@ -85,27 +85,30 @@ def gate_parts(inspection: Inspection, layer: int, unit: int, t: int) -> list[di
     x = below[0, t]
     if norm := of_layer(reader.weights, f"norm_{layer}"):
         x, _ = norm_forward(x, norm["gamma"], norm["beta"])
-    h = reading.layers[layer]["h"][0, t - 1]
+    values = reading.layers[layer]
+    h, reset = values["h"][0, t - 1], values["r"][0, t] if "r" in values else None
     if config.cell == "mogrifier":
         x, h = _after_rounds(x, h, own)
+    two_biases = own["bias"].ndim == 2
+    bias_x, bias_h = own["bias"] if two_biases else (own["bias"], np.zeros_like(own["bias"]))
     parts = []
     for number in range(KERNEL_BLOCKS[config.cell]):
         column = number * config.hidden_units + unit
         name = GATE_NAMES[config.cell][number]
-        seen, r = h, float(reading.layers[layer]["r"][0, t, unit]) if "r" in reading.layers[layer] else 1.0
-        inner = own["bias"][1, column] if own["bias"].ndim == 2 else 0.0
-        from_h = seen @ own["recurrent_kernel"][:, column] + inner
-        if config.cell == "gru" and name == "g":
-            if own["bias"].ndim == 2:
-                from_h = r * from_h
-            else:
-                from_h = (reading.layers[layer]["r"][0, t] * h) @ own["recurrent_kernel"][:, column]
-        bias = own["bias"][0, column] if own["bias"].ndim == 2 else own["bias"][column]
+        of_h = own["recurrent_kernel"][:, column]
+        from_h = h @ of_h + bias_h[column]
+        if reset is not None and name == "g":
+            from_h = reset[unit] * from_h if two_biases else (reset * h) @ of_h
         parts.append(
-            {"gate": name, "from_x": float(x @ own["kernel"][:, column]), "from_h": float(from_h), "bias": float(bias)}
+            {
+                "gate": name,
+                "from_x": float(x @ own["kernel"][:, column]),
+                "from_h": float(from_h),
+                "bias": float(bias_x[column]),
+            }
         )
         if config.cell == "peephole" and name != "g":
-            c = reading.layers[layer]["c"][0, t if name == "o" else t - 1, unit]
+            c = values["c"][0, t if name == "o" else t - 1, unit]
             parts[-1]["from_c"] = float(own["peepholes"]["ifo".index(name), unit] * c)
     return parts
 
