@@ -167,11 +167,10 @@ def packed_in(data: bytes) -> bytes:
 
 def _refuse(model: ModelFolder) -> None:
     """Raises `ConfigError` for a network that cannot write from left to right."""
-    direction = model.model_config.direction
-    if direction == "backward":
+    if model.model_config.direction == "backward":
         raise ConfigError(
-            f"A page cannot write with a network of direction {direction}: train one with the setting direction "
-            "forward, or both."
+            "A page cannot write with a network of direction backward: train one with the setting direction forward, "
+            "or both."
         )
 
 

@@ -23,7 +23,7 @@ from textgen.export.attribution import NO_ATTRIBUTION, Attribution
 from textgen.export.interface import attachments, direction_note, metadata
 from textgen.export.verification import check_logits
 from textgen.model.onnx_graph import state_names, step_graph
-from textgen.model.onnx_model import load_onnxruntime
+from textgen.model.onnx_model import CPU, load_onnxruntime
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.storage.file_reading import read_file
 from textgen.storage.files import write_files, writing
@@ -125,7 +125,7 @@ def run(data: bytes, names: list[str], ids: np.ndarray) -> np.ndarray:
     Returns:
         The logits after each token [T, V].
     """
-    session = load_onnxruntime().InferenceSession(data, providers=["CPUExecutionProvider"])
+    session = load_onnxruntime().InferenceSession(data, providers=[CPU])
     shapes = {each.name: [1 if isinstance(size, str) else size for size in each.shape] for each in session.get_inputs()}
     state: list[Any] = [np.zeros(shapes[name], np.float32) for name in names]
     rows = []

@@ -180,7 +180,15 @@ def from_torch(tensors: Arrays, activation: str = "tanh") -> tuple[ModelConfig, 
     tied = kernel is table or np.array_equal(kernel, table)
     embedding = max(inputs, hidden)
     config = ModelConfig(
-        len(table), embedding, hidden, len(layers), 0.0, 0.0, tie_embeddings=tied, cell=cell, activation=activation
+        vocab_size=len(table),
+        embedding_dim=embedding,
+        hidden_units=hidden,
+        num_layers=len(layers),
+        dropout=0.0,
+        embedding_dropout=0.0,
+        tie_embeddings=tied,
+        cell=cell,
+        activation=activation,
     )
     layers[0]["kernel"] = _padded(layers[0]["kernel"], embedding)
     weights = {TABLE: _padded(table.T, embedding).T}

@@ -19,7 +19,7 @@ from onnx import TensorProto, helper
 from textgen.model.config import ModelConfig
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.onnx_graph import CONTRIB, IR_VERSION, OPSET, RANGE, Float32Products, Graph, Part, step_graph
-from textgen.model.onnx_model import OnnxModel, load_onnxruntime
+from textgen.model.onnx_model import CPU, OnnxModel, load_onnxruntime
 from textgen.model.prediction_change import PredictionChange, compared_on_own_text, drawn, spread
 from textgen.model.probabilities import log_softmax
 
@@ -96,6 +96,9 @@ def int8_network(
 
     Returns:
         The network as an ONNX file, and the change of its predictions.
+
+    Raises:
+        SavedModelError: Logits are not finite.
     """
     levels = FEWER_LEVELS if _saturates() else LEVELS
     data = step_graph(config, weights, Int8Products(_ranges(config, weights, openings), levels)).SerializeToString()
@@ -142,6 +145,6 @@ def _saturates() -> bool:
         graph.constants,
     )
     model = helper.make_model(made, opset_imports=[helper.make_opsetid("", OPSET)], ir_version=IR_VERSION)
-    session = load_onnxruntime().InferenceSession(model.SerializeToString(), providers=["CPUExecutionProvider"])
+    session = load_onnxruntime().InferenceSession(model.SerializeToString(), providers=[CPU])
     (sums,) = session.run(None, {"x": np.full((1, width), 255, np.uint8)})
     return bool((sums != 255 * LEVELS * width).any())

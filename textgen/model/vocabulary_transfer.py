@@ -20,8 +20,8 @@ from textgen.model.numpy_model import NumpyModel
 from textgen.model.probabilities import log_softmax
 from textgen.tokenizer.tokenizer import Tokenizer
 
-VOCAB_AXIS = {TABLE: 0, "head/kernel": 1, "head/bias": 0}  # axis of the vocabulary
 BIAS = "head/bias"
+VOCAB_AXIS = {TABLE: 0, "head/kernel": 1, BIAS: 0}  # axis of the vocabulary
 FRACTIONS = (0.0, 0.5, 1.0)  # fractions of a model's bias that are tried, beside log frequencies
 ROWS, LENGTH = 16, 128  # rows of tokens on which the fractions are tried, and tokens of a row
 
