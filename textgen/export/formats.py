@@ -38,9 +38,8 @@ class Format:
 
     The function that writes it takes a `ModelFolder` and the path. It compares what it writes with the model (see
     `textgen.export.verification`) before anything is left at the path, writes all or nothing (see
-    `textgen.storage.files.write_file`, `textgen.storage.new_files.new_file` and `export_folder`), and returns one
-    sentence that says what was written.
-    It raises `TextgenError` for a model that the format cannot express.
+    `textgen.storage.files.write_file`, `textgen.storage.new_files.new_file` and `export_folder`), and returns what was
+    written, in a sentence or two. It raises `TextgenError` for a model that the format cannot express.
 
     Attributes:
         name: Value of `--format`.
@@ -182,8 +181,8 @@ def check_export(format_: Format, path: Path) -> None:
 
     Raises:
         SavedModelError: The path lies in the folder of a model.
-        TextgenError: A library is not installed, or nothing can be written at the path, or it is that of another file
-            or folder, or TensorFlow cannot take it or that of the folder for temporary files.
+        TextgenError: A library is not installed; nothing can be written at the path; another file or folder is there;
+            or TensorFlow cannot take the path, or that of the folder for temporary files.
     """
     from textgen.saved_model.creation import refuse_in_model
 
@@ -236,7 +235,7 @@ def export_model(format_: Format, model: ModelFolder, path: Path, attribution: A
         attribution: Licence and note, for a format that keeps them.
 
     Returns:
-        One sentence that says what was written.
+        What was written, in a sentence or two.
 
     Raises:
         TextgenError: The format cannot express the model, what was written differs from the model, or it cannot be

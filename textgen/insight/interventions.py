@@ -1,4 +1,4 @@
-"""Changes a cell and looks what follows: a cell may know something that the network does not use.
+"""Changes a cell and looks at what follows: a cell may know something that the network does not use.
 
 Ablating a cell holds its memory at the mean that it has in the text. Clamping holds it at a low or a high value that
 it really has: the 5 % and 95 % quantiles. What changes is the loss, where the property of the cell is there and
@@ -146,6 +146,15 @@ def _read_clamped(
 
 
 def _change(number: float, bits: np.ndarray, there: np.ndarray | None, before: np.ndarray, after: np.ndarray) -> Change:
+    """What holding a cell at a number changes.
+
+    Args:
+        number: The number.
+        bits: Change of the loss at each step that counts, [n].
+        there: At which of these steps the property of the cell is there, bool [n]; None if there is no such property.
+        before: Mean probability of each token while the cell is free, [V].
+        after: The same while it is held, [V].
+    """
     order = np.argsort(after - before)
     moved = [(int(id), float(before[id]), float(after[id])) for id in order]
     with_it = None if there is None or not there.any() else estimated(bits[there])

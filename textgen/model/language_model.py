@@ -216,7 +216,11 @@ class LanguageModel(keras.Model):
         return self.head(features, self.embedding.embeddings), state
 
     def step_features(self, ids: tf.Tensor, state: State) -> tuple[tf.Tensor, State]:
-        """Like `step`, but returns the input of the output layer, [B, E], in place of the logits."""
+        """Like `step`, but returns the input of the output layer, [B, E], in place of the logits.
+
+        Raises:
+            ConfigError: It is a network of both directions.
+        """
         if self.config.direction == "both":
             raise ConfigError(f"A network of both directions cannot read one token after another. {ONE_WAY}")
         layers = len(state) - (self.attention is not None)

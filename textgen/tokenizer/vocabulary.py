@@ -70,8 +70,7 @@ def learn_vocabulary(corpus: Corpus, config: TokenizerConfig) -> Tokenizer:
     sample_bytes = max(1, sum(len(text.encode()) for text in texts))
     is_whole = corpus.is_within(config.sample_bytes)
     times = 1.0 if is_whole else max(1.0, corpus.size / sample_bytes)  # that the corpus is longer than the sample
-    counts = _count(texts)
-    counts = {character: round(times * count) for character, count in counts.items()}
+    counts = {character: round(times * count) for character, count in _count(texts).items()}
     return train_tokenizer(texts, config, character_counts=counts).with_labels(labels)
 
 

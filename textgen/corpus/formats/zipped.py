@@ -19,10 +19,13 @@ MAX_CHAPTER_BYTES = 1 << 25  # maximum size in bytes of a chapter, which is read
 
 @contextmanager
 def unzipping(name: str) -> Iterator[None]:
-    """Turns errors of reading an archive into a `CorpusError`.
+    """Turns errors of reading an archive in the block into a `CorpusError`.
 
     Args:
         name: Name of the file in messages.
+
+    Raises:
+        CorpusError: The block failed to read the archive.
     """
     try:
         yield

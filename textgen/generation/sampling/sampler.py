@@ -95,7 +95,11 @@ class Sampler:
         index: NgramIndex | None = None,
         word_tokens: WordTokens | None = None,
     ) -> Sampler:
-        """Returns a sampler for other texts, with the tables of this one, which may `join` it later."""
+        """Returns a sampler for other texts, which may `join` this one later, and has its tables.
+
+        Raises:
+            ConfigError: The tokenizer's tokens cannot meet the constraints.
+        """
         tokenizer, tables = self.tables.tokenizer, self.tables
         return Sampler(configs, tokenizer, index=index, word_tokens=word_tokens, tables=tables, exact=self._exact)
 

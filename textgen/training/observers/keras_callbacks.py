@@ -104,7 +104,7 @@ class KerasCallbacks(Observer):
         with self._rate():
             self._callbacks.on_train_batch_begin(report.step - 1)
             self._callbacks.on_train_batch_end(report.step - 1, logs)
-        self._look()
+        self._note_stop()
 
     def on_validation(self, report: ValidationReport) -> None:
         """Calls `on_epoch_end`, with `loss` and `val_loss` in nats per token, and `on_epoch_begin`."""
@@ -118,7 +118,7 @@ class KerasCallbacks(Observer):
             self._callbacks.on_epoch_end(self._epoch, logs)
             self._epoch += 1
             self._callbacks.on_epoch_begin(self._epoch)
-        self._look()
+        self._note_stop()
 
     def on_end(self) -> None:
         """Calls `on_train_end`."""
@@ -136,6 +136,6 @@ class KerasCallbacks(Observer):
         if rate != float(np.float32(shown)):
             self.learning_rate = rate
 
-    def _look(self) -> None:
+    def _note_stop(self) -> None:
         if self._model.stop_training:
             self.stop_reason = "a Keras callback stopped it"

@@ -145,7 +145,9 @@ def _read_much_more(start: ModelFolder, characters: int) -> bool:
 
     Characters are compared, not tokens: vocabularies differ, and copies of a model do not keep a count of its tokens.
     """
-    if is_base(start.folder) or not start.training:
-        return is_base(start.folder)
+    if is_base(start.folder):
+        return True
+    if not start.training:
+        return False
     passes = min(1.0, start.training["progress"]["epochs"])
     return bool(passes * start.training["corpus"]["characters"] >= MUCH_MORE * characters)

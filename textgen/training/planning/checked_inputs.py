@@ -50,6 +50,7 @@ def open_inputs(
     Raises:
         SavedModelError: There is no such model, or it is damaged.
         ConfigError: A setting is wrong, or contradicts the text, the start or the held-out text.
+        TokenizerError: The file of the vocabulary cannot be read, is damaged, or another program made it.
         CorpusError: A text cannot be read or is too short, or held-out text is also text to train on.
     """
     model = given_start(start, models_dir)
