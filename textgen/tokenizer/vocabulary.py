@@ -138,7 +138,7 @@ def choose_vocab_size(
 ) -> int:
     """Chooses a vocabulary size for a corpus, special tokens included.
 
-    - byte: 259. word: 50,000, or the number of distinct words if that is less.
+    - byte: 259. word: 50,000; a text with fewer distinct words makes a smaller one.
     - char: every character; if they are very many, those that make up 99.99 % of the text.
     - unigram, bpe: every character (99.95 % of the text if very many) and 5 sqrt(total_characters) longer pieces: a
       piece must be frequent to be learned, and a corpus grows faster than its vocabulary. A multiple of 8, at most

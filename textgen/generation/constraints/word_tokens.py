@@ -303,9 +303,8 @@ class WordTokens:
     def _soundness(self) -> tuple[np.ndarray, dict[str, list[tuple[int, slice]]]]:
         """`sound`, and the places in it that only an unknown beginning at the end of a token makes unsound."""
         sound = np.ones((len(BEFORE), len(self.letters)), bool)
-        tests = list[
-            tuple[int, slice, str, bool]
-        ]()  # token, places in `BEFORE`, what must be known, whether at its end
+        # token, places in `BEFORE`, what must be known, whether at its end
+        tests: list[tuple[int, slice, str, bool]] = []
         for id, letters in enumerate(self.letters):
             if not letters or is_letters(letters):
                 continue

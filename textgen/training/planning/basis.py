@@ -109,6 +109,9 @@ def find_basis(
 
     Returns:
         What network and training are planned from.
+
+    Raises:
+        CorpusError: The text cannot be read again, or shards of a prepared corpus are missing or damaged.
     """
     precision = given.get("precision", "auto")
     settled = {

@@ -167,6 +167,7 @@ def make_plan(
     Raises:
         CorpusError: The text is too short, or held-out text is also text to train on.
         ConfigError: A setting is unknown or out of range, or contradicts another one or the model to start from.
+        TokenizerError: No vocabulary can be learned from the text, or character_coverage does not suit its kind.
     """
     check_settings(settings or {}, preset, sources.start)
     given = check_text(corpus, settings or {}, sources)

@@ -153,6 +153,7 @@ def choose_start(
 
     Raises:
         CorpusError: The text cannot be read.
+        TokenizerError: No vocabulary can be learned from the text.
     """
     if (excluded := _excluded(settings, preset, tokenizer)) is not None:
         return replace(excluded, fit=given_fit(corpus, tokenizer)), None

@@ -96,6 +96,10 @@ def plan_vocabulary(
 
     Returns:
         The vocabulary, or how it is trained, and the tokens that it makes of the corpus.
+
+    Raises:
+        ConfigError: A setting of the vocabulary is wrong, or is given although the vocabulary is taken from elsewhere.
+        TokenizerError: character_coverage does not suit the kind of the vocabulary.
     """
     if isinstance(corpus, PreparedCorpus):
         own = corpus.tokenizer
