@@ -109,6 +109,15 @@ def test_a_title_is_escaped() -> None:
     assert "<title>&lt;b&gt;</title>" in filled({}, "<b>")
 
 
+def test_a_page_shows_a_name_that_is_no_text_in_utf_8(inspection: Inspection) -> None:
+    saved = inspection.saved
+    training = {**saved.training, "start": {"name": "th\udce9"}}
+    saved = replace(saved, folder=saved.folder.with_name("caf\udce9"), training=training)
+    found = parsed(page(replace(inspection, saved=saved), with_lesson=True).decode())
+    (data,) = [json.loads(text) for _, attributes, text in found.raw if attributes.get("id") == "data"]
+    assert (data["model"]["name"], data["gradient"]["started_from"]) == ("caf\\xe9", "th\\xe9")
+
+
 def test_the_page_holds_what_was_computed(inspection: Inspection) -> None:
     found = parsed(page(inspection, with_lesson=True).decode())
     (data,) = [json.loads(text) for _, attributes, text in found.raw if attributes.get("id") == "data"]

@@ -14,6 +14,7 @@ from textgen.insight.gradients import compared_names
 from textgen.insight.history import Moment
 from textgen.insight.inspection import Inspection
 from textgen.versions import require
+from textgen.wording import visible
 
 STEPS_SHOWN = 120  # tokens of the text in pictures of gates
 DOTS = 110  # dots per inch
@@ -91,7 +92,8 @@ def _draw_memory(inspection: Inspection, axes: Any) -> None:
 
 
 def _draw_gradient(inspection: Inspection, axes: Any) -> None:
-    flows = {inspection.saved.name: inspection.flow}
+    own = visible(inspection.saved.name).replace("$", r"\$")  # which begins a formula in matplotlib
+    flows = {own: inspection.flow}
     names = compared_names(inspection.reader.config)
     flows |= {f"{names[name]}, untrained": flow for name, flow in inspection.untrained.items()}
     for style, (name, flow) in zip(("-", "--", (0, (5, 1)), ":", "-."), flows.items(), strict=True):

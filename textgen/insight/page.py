@@ -14,6 +14,7 @@ from textgen.html_page import asset, fill, joined_modules, json_in_html, policy
 from textgen.insight.inspection import Inspection
 from textgen.insight.lesson import lesson
 from textgen.insight.report import drawn, report
+from textgen.wording import visible
 
 MODULES = (  # modules of JavaScript, in the order in which they use each other
     "words", "elements", "numbers", "inspection", "choice", "charts", "selection", "tokens", "cells", "gates", "memory",
@@ -44,7 +45,7 @@ def filled(data: dict[str, Any], title: str) -> str:
     script = page_script()
     parts = {
         "csp": policy(script, style),
-        "title": escape(title),
+        "title": escape(visible(title)),
         "style": style,
         "script": script,
         "words": json_in_html(json.loads(words)),

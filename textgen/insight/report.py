@@ -19,7 +19,7 @@ from textgen.insight.memory import ContextLoss
 from textgen.insight.texts import Text
 from textgen.model.clamping import FORGET, VALUES
 from textgen.model.config import CELLS
-from textgen.wording import shell_word
+from textgen.wording import shell_word, visible
 
 FORMAT = "textgen inspection 1"
 MAX_STATES = 3_200_000  # values of cells in a page, one byte each
@@ -108,7 +108,7 @@ def _scored(text: Text, values: list[Any]) -> list[Any]:
 def _model(inspection: Inspection) -> dict[str, Any]:
     saved, config = inspection.saved, inspection.reader.config
     return {
-        "name": saved.name,
+        "name": visible(saved.name),  # a page in UTF-8 cannot hold every byte of the name of a folder
         "cell": config.cell,
         "cell_name": CELLS[config.cell],
         "activation": config.activation,
@@ -213,7 +213,7 @@ def _gradient(inspection: Inspection) -> dict[str, Any]:
         "trained": _norms(inspection.flow),
         "hundredth_at": inspection.flow.hundredth_lag,
         "window": inspection.window,
-        "started_from": inspection.started_from,
+        "started_from": inspection.started_from and visible(inspection.started_from),
         "untrained": {
             cell: {"norms": _norms(flow), "hundredth_at": flow.hundredth_lag}
             for cell, flow in inspection.untrained.items()
