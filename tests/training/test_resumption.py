@@ -854,9 +854,24 @@ def test_without_a_name_the_newest_run_with_a_checkpoint_is_resumed(
     command("train", str(text), "--resume")
     assert [name for name, _, _ in asked] == ["other", "songs-2"]
     assert list(asked[1][2].paths) == [str(text)]
+
+
+def test_with_a_corpus_of_another_name_the_runs_to_choose_from_are_named(
+    plan: Plan, tmp_path: Path, asked: list[tuple[str, dict[str, Any], ResumeSources]]
+) -> None:
+    models = tmp_path / "models"
+    (models / "killed" / CHECKPOINTS).mkdir(parents=True)
+    (models / "killed" / TRAINING).write_text("{}")
+    nothing = command("train", "poems.txt", "--resume")
+    assert (nothing.exit_code, "There is no run to resume in" in nothing.stderr) == (1, True)
+    for age, name in enumerate(("songs", "other")):
+        begun(plan, models / name)
+        os.utime(models / name / CHECKPOINTS, (1e9 + age, 1e9 + age))
     for paths in (["poems.txt"], ["poems/spring.txt", "poems/winter.txt"]):
         result = command("train", *paths, "--resume")
-        assert (result.exit_code, "no run called poems to resume" in result.stderr) == (1, True)
+        assert (result.exit_code, "is named poems, after the text" in result.stderr) == (1, True)
+        assert "set --name to one of: other, songs." in result.stderr
+    assert not asked
 
 
 def test_a_command_can_be_given_again_with_resume(

@@ -42,7 +42,8 @@ def folder_of_run(name: str | None, models_dir: Path | None, paths: Sequence[str
     """The folder of a new run, or of one that is resumed.
 
     Args:
-        name: Name of the model; by default it is made from the paths, or that of the newest run.
+        name: Name of the model; by default it is made from the paths. A run that is resumed is by default the newest,
+            or with paths the newest that is named after them.
         models_dir: Folder of the models; the usual one if None.
         paths: The text to train on.
         is_resumed: Whether the run was begun before.
@@ -94,17 +95,20 @@ def _newest_run(folder: Path, paths: Sequence[str]) -> str:
     from textgen.saved_model.model_names import corpus_path, name_from
     from textgen.saved_model.registry import list_runs
 
-    runs, stem = list_runs(folder), name_from(corpus_path(paths)) if paths else ""
-    if stem:
-        runs = [run for run in runs if re.fullmatch(f"{re.escape(stem)}(-[0-9]+)?", run.name)]
-    runs = [run for run in runs if _is_resumable(run)]
+    runs = [run for run in list_runs(folder) if _is_resumable(run)]
+    runs.sort(key=lambda run: (run / CHECKPOINTS).stat().st_mtime, reverse=True)
     if not runs:
-        called = f" called {stem}" if stem else ""
-        raise TrainingError(
-            f"There is no run{called} to resume in {folder} that has a checkpoint. Name another run, or start "
-            "a new one."
-        )
-    return max(runs, key=lambda run: (run / CHECKPOINTS).stat().st_mtime).name
+        raise TrainingError(f"There is no run to resume in {folder} that has a checkpoint. Start a new one.")
+    if not paths:
+        return runs[0].name
+    stem = name_from(corpus_path(paths))
+    named = (run.name for run in runs if re.fullmatch(f"{re.escape(stem)}(-[0-9]+)?", run.name))
+    if newest := next(named, None):
+        return newest
+    raise TrainingError(
+        f"No run in {folder} that has a checkpoint is named {stem}, after the text. To continue another run with this "
+        f"text, set --name to one of: {', '.join(run.name for run in runs)}."
+    )
 
 
 def _is_resumable(run: Path) -> bool:
