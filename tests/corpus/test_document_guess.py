@@ -455,6 +455,83 @@ CASES |= {
     },
 }
 
+TUNES = ["浣溪沙", "水调歌头", "菩萨蛮", "鷓鴣天", "西江月", "如梦令", "临江仙", "蝶恋花", "卜算子", "清平乐"]
+SPEAKERS = ["BERNARDO", "The Queen", "Old Gobbo", "A Sailor"]
+
+
+def chinese_lines(low: int, high: int) -> str:
+    """Some lines of Chinese verse."""
+    return "\n".join(R.choices(COUPLETS, k=R.randint(low, high)))
+
+
+def blocks(number: int, form: str, names: list[str], low: int, high: int) -> str:
+    """Blocks of verse, each below one of a few names."""
+    made = (chinese_lines, lambda low, high: stanza(R.randint(low, high)))[names[0].isascii()]
+    return "\n\n".join(
+        form.format(name=R.choice(names), title=R.sample(VERSE_TITLES, 1)[0][:4], number=n) + "\n" + made(low, high)
+        for n in range(number)
+    )
+
+
+def prose_speech() -> str:
+    """A speaker above a few lines of wrapped prose."""
+    return f"{R.choice(SPEAKERS)}\n{textwrap.fill(' '.join(R.choices(SENTENCES, k=R.randint(1, 4))), 60)}"
+
+
+CASES |= {
+    # blocks with titles that repeat
+    "lyrics to a few tunes": ("blank-line", blocks(60, "{name}", TUNES, 2, 8)),
+    "lyrics to a few tunes, two lines each": ("blank-line", blocks(60, "{name}", TUNES, 2, 2)),
+    "lyrics to a few tunes, in brackets": ("blank-line", blocks(60, "《{name}》", TUNES, 2, 6)),
+    "lyrics to a few tunes, with modes": ("blank-line", blocks(60, "【中吕】{name}", TUNES, 3, 6)),
+    "lyrics to a few tunes, below their poets": ("blank-line", blocks(60, "苏轼\n{name}", TUNES, 3, 6)),
+    "lyrics to a few tunes, above their poets": ("blank-line", blocks(60, "{name}\n苏轼", TUNES, 3, 6)),
+    "lyrics to a few tunes, between poems with titles": (
+        "blank-line",
+        f"{blocks(30, '{name}', TUNES, 3, 6)}\n\n{CHINESE}",
+    ),
+    "poems without a title, chinese": ("blank-line", blocks(40, "无题", ["无题"], 2, 4)),
+    "poems below a few poets": (
+        "blank-line",
+        blocks(15, "{name}\n{title}{number}", ["李清照", "辛弃疾", "苏轼"], 2, 6),
+    ),
+    "english poems below a few poets": (
+        "blank-line",
+        "\n\n".join(f"{R.choice(['J. Clare', 'A. Pope'])}\n{title()}\n{stanza()}" for _ in range(40)),
+    ),
+    "sonnets": ("blank-line", blocks(30, "Sonnet", ["Sonnet"], 14, 14)),
+    "songs and hymns": ("blank-line", blocks(50, "{name}", ["Song", "Hymn", "A Lullaby"], 3, 9)),
+    "poems of one title each year": (
+        "blank-line",
+        "\n\n".join(blocks(20, name, [name], 3, 9) for name in ("To the Moon", "At Sea", "Winter")),
+    ),
+    # plays, whose speakers repeat
+    "play in verse": ("file", blocks(80, "{name}", SPEAKERS, 1, 9)),
+    "play in verse, long speeches": ("file", blocks(80, "{name}", SPEAKERS, 3, 20)),
+    "play in verse, with a Song among the speakers": ("file", blocks(80, "{name}", [*SPEAKERS, "Song"], 1, 9)),
+    "play in wrapped prose": ("file", "\n\n".join(prose_speech() for _ in range(80))),
+    "play in verse, chinese": ("file", blocks(80, "{name}", ["鲁侍萍", "周朴园", "四凤"], 1, 6)),
+    "play in verse, chinese, with directions": (
+        "file",
+        "\n\n".join(
+            f"{R.choice(['鲁侍萍', '周朴园'])}\n{R.choice(['（笑）', '（起身）', '（叹气）'])}\n{chinese_lines(2, 5)}"
+            for _ in range(80)
+        ),
+    ),
+    "monologues of few speakers": (
+        "file",
+        "\n\n".join(f"Speaker 1\n{' '.join(R.choices(SENTENCES, k=3))}" for _ in range(80)),
+    ),
+    "messages below names": (
+        "file",
+        "\n\n".join("\n".join([R.choice(["ann", "bob"]), *(words(1, 9) for _ in range(3))]) for _ in range(80)),
+    ),
+    "steps below two words": (
+        "file",
+        "\n\n".join(f"{('Ingredients', 'Method')[n % 2]}\n{stanza()}" for n in range(80)),
+    ),
+}
+
 
 @pytest.mark.parametrize("name", CASES)
 def test_what_a_document_is(name: str) -> None:
@@ -475,6 +552,11 @@ def test_a_chat_is_called_one() -> None:
             "play, a speech a line",
         )
         assert ("as in a chat or a play" in guess_documents([text], 1)[1]) is is_spoken, name
+
+
+@pytest.mark.parametrize("name", ["play", "play in blocks, chinese", "play in verse", "play in verse, chinese"])
+def test_first_lines_that_repeat_are_the_reason_against_blocks(name: str) -> None:
+    assert "first lines of the blocks between blank lines repeat" in guess_documents([CASES[name][1]], 1)[1]
 
 
 @pytest.mark.parametrize("newline", ["\r\n", "\n"])

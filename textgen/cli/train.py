@@ -127,8 +127,8 @@ class Arguments:
 @click.option(
     "--resume",
     is_flag=True,
-    help="Continue the run named by --name, or the newest run; with PATHS, which say where its corpus is now, the newest "
-    "run named after them.",
+    help="Continue the run named by --name, or the newest run; with PATHS, which say where its corpus is now, the "
+    "newest run named after them.",
 )
 @click.option("--find-learning-rate", is_flag=True, help="Try learning rates in a short run, suggest one, and stop.")
 @click.option("--dry-run", is_flag=True, help="Print the plan and stop.")

@@ -11,6 +11,8 @@ from collections.abc import Iterable, Sequence
 from itertools import pairwise
 from statistics import median
 
+from textgen.corpus.verse_forms import names_form
+
 MIN_BLOCKS = 5  # fewer blocks per file than this are no evidence for mode "blank-line"
 MIN_LINES = 50  # fewer lines per file than this are no evidence for mode "line"
 
@@ -99,7 +101,8 @@ def guess_documents(samples: Sequence[str], num_files: int, has_records: bool = 
         return "file", RECORDS
     # Short files are documents regardless of their lines, so the minimum applies to the average file.
     blocks = [block for sample in samples for block in _blocks(sample)]
-    if len(blocks) >= MIN_BLOCKS * len(samples) and _titled(blocks):
+    has_titles = len(blocks) >= MIN_BLOCKS * len(samples) and _titled(blocks)
+    if has_titles and _of_poems(blocks):
         return "blank-line", "blank lines separate blocks that start with a title"
     lines = [line.rstrip() for sample in samples for line in sample.removesuffix("\n").split("\n")]
     full = [line for line in lines if line]
@@ -111,6 +114,8 @@ def guess_documents(samples: Sequence[str], num_files: int, has_records: bool = 
         return "file", f"each of the {num_files} files is a document"
     if len(full) >= MIN_LINES * len(samples) and _spoken(full):
         return "file", "most lines begin with the name of a speaker, as in a chat or a play"
+    if has_titles:
+        return "file", "the first lines of the blocks between blank lines repeat, like the names of speakers in a play"
     return "file", "the text runs on, with neither titled blocks nor a document a line"
 
 
@@ -126,18 +131,50 @@ def _blocks(text: str) -> list[list[str]]:
 
 
 def _titled(blocks: Sequence[list[str]]) -> bool:
-    """Checks whether blocks start with a title, like poems and recipes, unlike paragraphs, speeches and subtitles."""
+    """Checks whether blocks start with a title, like poems, recipes and speeches, unlike paragraphs and subtitles."""
     titles = [block[0] for block in blocks]
     longest = median(max(map(len, block)) for block in blocks)
     return (
         _fraction(len(block) >= 2 for block in blocks) >= 0.8
         and (median(map(len, titles)) <= 0.75 * longest or _above_verse(blocks))
-        and len(set(titles)) >= 0.8 * len(titles)  # in a play, speakers repeat
         and not (_fraction(map(_is_timed, titles)) >= 0.8 and _of_messages(titles))
         and _fraction(_ends(title, (*_CLAUSE_ENDS, *_CODE_ENDS)) for title in titles) <= 0.2
         and _fraction(_indented(title) for title in titles) <= 0.1  # indented blocks of source code
         and _fraction(_indented(line) for block in blocks for line in block) <= 0.3  # functions of source code
         and _fraction(any(map(_TIME.search, block[:2])) for block in blocks) <= 0.2
+    )
+
+
+def _of_poems(blocks: Sequence[list[str]]) -> bool:
+    """Checks whether the blocks under titles are documents, unlike the speeches of a play, whose speakers repeat.
+
+    What repeats above poems is the name of a form, such as Sonnet, of a tune or of the poet; or the poems of one title
+    stand together, while in a play another speaker answers.
+    """
+    titles = [block[0] for block in blocks]
+    if _distinct(titles):
+        return True
+    if not _marked(blocks):
+        return False
+    is_grouped = _fraction(title == after for title, after in pairwise(titles)) >= 0.8
+    inner = [block[1:] for block in blocks if len(block) > 1]
+    return is_grouped or (_distinct([block[0] for block in inner]) and _titled(inner) and _marked(inner))
+
+
+def _distinct(titles: Sequence[str]) -> bool:
+    """Checks whether titles differ, or name forms of verse or tunes, which the titles of many poems do."""
+    others = [title for title in titles if not names_form(title)]
+    return len(titles) - len(others) + len(set(others)) >= 0.8 * len(titles)
+
+
+def _marked(blocks: Sequence[list[str]]) -> bool:
+    """Checks whether titles stand above some lines that have a mark at the end, as verse has.
+
+    A speech or a message is often of one line, and in wrapped paragraphs most lines have no mark.
+    """
+    return (
+        _fraction(len(block) >= 3 for block in blocks) >= 0.9
+        and _fraction(_ends(line, _CLAUSE_ENDS) for block in blocks for line in block[1:]) >= 0.7
     )
 
 
