@@ -39,7 +39,7 @@ KEYS = {  # name -> (code of WebDriver, code of Windows)
     "Backspace": ("\ue003", 8), "Tab": ("\ue004", 9), "Enter": ("\ue007", 13), "Shift": ("\ue008", 16),
     "Control": ("\ue009", 17), "Alt": ("\ue00a", 18), "Escape": ("\ue00c", 27), "End": ("\ue010", 35),
     "Home": ("\ue011", 36), "ArrowLeft": ("\ue012", 37), "ArrowUp": ("\ue013", 38), "ArrowRight": ("\ue014", 39),
-    "ArrowDown": ("\ue015", 40), "Delete": ("\ue017", 46),
+    "ArrowDown": ("\ue015", 40), "Delete": ("\ue017", 46), "PageUp": ("\ue00e", 33), "PageDown": ("\ue00f", 34),
 }  # fmt: skip
 MODIFIERS = {"Alt": 1, "Control": 2, "Shift": 8}  # of Chromium
 LISTEN = """
@@ -126,8 +126,7 @@ class Messages:
 
     def send(self, method: str, params: dict[str, Any] | None = None, **more: Any) -> Any:
         """Sends a command and returns its result."""
-        self._number += 1
-        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params or {}, **more}))
+        self.post(method, params, **more)
         while True:
             message = json.loads(self._socket.receive())
             if "id" not in message:
@@ -135,6 +134,11 @@ class Messages:
             elif message["id"] == self._number:
                 assert "error" not in message, message
                 return message["result"]
+
+    def post(self, method: str, params: dict[str, Any] | None = None, **more: Any) -> None:
+        """Sends a command without waiting for its result, which `send` then passes over."""
+        self._number += 1
+        self._socket.send(json.dumps({"id": self._number, "method": method, "params": params or {}, **more}))
 
     def close(self) -> None:
         """Ends the connection."""
@@ -174,6 +178,16 @@ class Chromium(Browser):
         self.until(f"location.href.startsWith({json.dumps(url)}) && document.readyState === 'complete'")
 
     def press(self, keys: str) -> None:
+        for event in self._strokes(keys):
+            self.send("Input.dispatchKeyEvent", event)
+
+    def press_at_once(self, *keys: str) -> None:
+        """Presses keys without waiting until the page has taken those before, as a key does that is held down."""
+        for event in [stroke for each in keys for stroke in self._strokes(each)]:
+            self._messages.post("Input.dispatchKeyEvent", event, sessionId=self._session)
+
+    def _strokes(self, keys: str) -> list[dict[str, Any]]:
+        """The events of a key that is pressed with modifiers."""
         *held, key = keys.split("+") if len(keys) > 1 else [keys]
         modifiers = sum(MODIFIERS[name] for name in held)
         code = KEYS[key][1] if key in KEYS else ord(key.upper()) if key.isascii() and key.isalnum() else 0
@@ -181,8 +195,7 @@ class Chromium(Browser):
         how = {"key": key, "modifiers": modifiers, "windowsVirtualKeyCode": code}
         if key in KEYS or (key.isascii() and key.isalpha()):
             how["code"] = key if key in KEYS else f"Key{key.upper()}"
-        self.send("Input.dispatchKeyEvent", {"type": "keyDown" if text else "rawKeyDown", **how, "text": text})
-        self.send("Input.dispatchKeyEvent", {"type": "keyUp", **how})
+        return [{"type": "keyDown" if text else "rawKeyDown", **how, "text": text}, {"type": "keyUp", **how}]
 
     def click(self, x: float, y: float) -> None:
         for kind in ("mousePressed", "mouseReleased"):

@@ -1447,8 +1447,36 @@ def test_a_text_of_a_megabyte_is_edited_anywhere(page: Page) -> None:
     assert text.startswith("a\nb0\nword 1\ncword word 2\n")
     for _ in range(60):  # beyond the part that is laid out first
         page.browser.press("ArrowDown")
-    page.browser.press("d")
-    assert len(page.text) == length + 8
+    page.browser.press("#")
+    text = page.text
+    assert len(text) == length + 8
+    assert 2000 < text.index("#") < 20000, text.index("#")
+
+
+BUSY = """(() => {
+  setTimeout(() => {
+    const start = performance.now();
+    while (performance.now() - start < 1500);
+  }, 50);
+})()"""
+
+
+@pytest.mark.parametrize(
+    ("end", "place", "keys"),
+    [("End", "Home", ["ArrowDown"] * 60), ("Home", "End", ["ArrowUp"] * 60), ("End", "Home", ["PageDown"] * 3)],
+)
+def test_a_key_that_comes_before_the_page_is_painted_moves_the_cursor_no_further(
+    page: Page, chromium: Chromium, end: str, place: str, keys: list[str]
+) -> None:
+    length = open_long(page)
+    page.press(f"Control+{end}")
+    chromium.evaluate(PAINTED)
+    chromium.evaluate(BUSY)
+    time.sleep(0.2)  # until it is busy
+    chromium.press_at_once(f"Control+{place}", *keys, "#")
+    chromium.until(f"{SHOWN}.length === {length + 1}")
+    at = page.text.index("#")
+    assert 2000 < (at if place == "Home" else length - at) < 20000, at
 
 
 def test_a_key_in_a_text_of_a_megabyte_takes_less_than_50_milliseconds(page: Page, chromium: Chromium) -> None:

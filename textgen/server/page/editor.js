@@ -9,6 +9,7 @@ import { difference } from "./story.js";
 
 const PART = 4000; // characters of a part, about
 const MAX_PART_SIZE = 2 * PART;
+const NEAR = 2; // parts on each side of the cursor that a key may move it to
 
 // Whether an event belongs to an input method; while that composes, browsers report 229 as the code of every key.
 export const isComposing = (event) => event.isComposing || event.keyCode === 229;
@@ -25,6 +26,7 @@ export class TextEditor {
   #isPointing = false;
   #dragged = null; // what is dragged out of the text
   #ghosted = null;
+  #near = new Set(); // parts that are laid out though they may not be seen
   #onEdit;
   #onFile;
   #mutations;
@@ -332,8 +334,23 @@ export class TextEditor {
 
   // === Changes by the user ===
 
+  // Lays out the parts around the cursor before a key moves it. Chromium decides only when it paints which parts it lays
+  // out, and passes over the others: a key that came earlier would move the cursor to the end of the text.
+  #layOutNear() {
+    const { start, end } = this.selection ?? { start: this.caret, end: this.caret };
+    const parts = [...this.#root.children];
+    const near = new Set([start, end].flatMap((at) => {
+      const middle = parts.indexOf(this.#lines[this.#lineAt(at).number].part);
+      return parts.slice(Math.max(0, middle - NEAR), middle + NEAR + 1);
+    }));
+    for (const part of this.#near) part.classList.toggle("near", near.has(part));
+    for (const part of near) part.classList.add("near");
+    this.#near = near;
+  }
+
   // Enter, of which WebKit tells nothing more in an empty line.
   #keyDown(event) {
+    this.#layOutNear();
     const isKey = event.key === "Enter" && !isComposing(event);
     if (!isKey || event.ctrlKey || event.metaKey || event.altKey) return;
     this.#replace(event, this.selection ?? { start: this.caret, end: this.caret }, "\n");
