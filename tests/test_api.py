@@ -781,7 +781,7 @@ def test_a_path_that_no_file_can_have_is_refused(tiny_models: Path, folder: str)
         lambda: generator.save_state(folder, generator.start()),
         lambda: generator.tokenizer.save(folder),
     ):
-        with pytest.raises(textgen.ConfigError, match="which no file can be called: correct it"):
+        with pytest.raises(textgen.ConfigError, match="which cannot be a file name: correct it"):
             use()
 
 

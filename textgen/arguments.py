@@ -76,7 +76,7 @@ def check_is_path(name: str, value: object) -> None:
     except UnicodeEncodeError:  # of half of a surrogate pair
         encoded = b"\0"
     if b"\0" in encoded:
-        raise ConfigError(f"{name} is {short_repr(value)}, which no file can be called: correct it.")
+        raise ConfigError(f"{name} is {short_repr(value)}, which cannot be a file name: correct it.")
 
 
 def several(name: str, value: Any, item: str, *, may_be_one: bool = True) -> Iterable[Any]:

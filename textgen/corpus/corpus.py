@@ -120,9 +120,10 @@ class Corpus:
         return self.config.as_read(self.documents_mode)
 
     def say_findings(self, say: Say, *, documents_given: bool = True) -> None:
-        """Calls `say` with lines about files, broken links and models that were skipped, links out and encodings.
+        """Calls `say` with lines about what is doubtful in the files.
 
-        Another line tells that a separator of documents does not occur. The text is read up to the first one.
+        They are about files, broken links and models that were skipped, links that lead out of a folder, and doubtful
+        encodings. Another line tells that a separator of documents does not occur. The text is read up to the first one.
 
         Args:
             say: Called with each line.

@@ -362,7 +362,7 @@ def _error_message(address: str, error: BaseException) -> str:
         return f"Cannot read {address}: a library is missing ({why}). Install it."
     if kind in ("NoCredentialsError", "DefaultCredentialsError", "PartialCredentialsError"):
         return (
-            f"Cannot read {address}: there are no credentials ({why}). Set those of the service, as its library reads."
+            f"Cannot read {address}: there are no credentials ({why}). Set them as the library of the service expects."
         )
     if _is_circle(error):
         return f"Cannot read {address}: the server redirects to itself, or too often. Check the address."

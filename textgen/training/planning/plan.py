@@ -5,8 +5,8 @@ The rules are rough on purpose. Any setting that is given replaces the planned v
 - vocabulary: as large as the corpus supports (see `textgen.tokenizer.vocabulary.choose_vocab_size`). With a sampled
   softmax it is smaller if the time does not suffice for a quarter of the text: as large as a text four times as long as
   the part that is read supports. With the full softmax it is smaller if the time does not suffice for all of the text,
-  down to where the output layer has as many weights as the recurrent layers: there a larger vocabulary makes each token
-  dearer than what it saves in tokens;
+  but not below the size at which the output layer has as many weights as the recurrent layers; above it, a larger
+  vocabulary costs more time per token than it saves in tokens;
 - length: passes over the text, fewer for a longer text, because a recurrent network learns most in the first passes,
   and never enough to memorize the text;
 - batch: small for a short text, so that each pass makes enough updates; a multiple of the number of replicas;
@@ -326,10 +326,7 @@ def _plan(
         while smaller := _smaller_size(corpus, vocabulary, given, basis, preset):
             vocabulary = plan_vocabulary(corpus, facts, given, sources, smaller)
             basis = replace(basis, vocab_size=vocabulary.size, tokens=vocabulary.tokens)
-        model, size = plan_model(basis, preset)
-        if sampled := plan_sampling(basis, model):
-            basis = replace(basis, sampled_softmax=sampled)
-            model, size = plan_model(basis, preset)
+        basis, model, size = _sized(basis, preset)
     else:
         model, size = same_model(basis, sources.start), None
         basis = replace(basis, sampled_softmax=plan_sampling(basis, model))
@@ -355,6 +352,15 @@ def _plan(
     )
 
 
+def _sized(basis: Basis, preset: str | None) -> tuple[Basis, ModelConfig, str | None]:
+    """The basis with the softmax that the size of its network asks for, the network, and its preset."""
+    model, size = plan_model(basis, preset)
+    if sampled := plan_sampling(basis, model):
+        basis = replace(basis, sampled_softmax=sampled)
+        model, size = plan_model(basis, preset)
+    return basis, model, size
+
+
 def _smaller_size(
     corpus: Corpus | PreparedCorpus,
     vocabulary: Vocabulary,
@@ -366,17 +372,14 @@ def _smaller_size(
     kind, is_given = vocabulary.config.tokenizer, vocabulary.tokenizer or given.get("vocab_size")
     if is_given or kind not in SUBWORD_KINDS or isinstance(corpus, PreparedCorpus):
         return None
-    model, _ = plan_model(basis, preset)
-    if sampled := plan_sampling(basis, model):
-        basis = replace(basis, sampled_softmax=sampled)
-        model, _ = plan_model(basis, preset)
+    basis, model, _ = _sized(basis, preset)
     training = plan_training(basis, model)
     estimates = _estimate(basis, model, training)
     if estimates.epochs >= MIN_PASSES or not _is_short_of_time(given, training, estimates):
         return None
     config, stats = vocabulary.config, corpus.stats()
     size = config.vocab_size or vocabulary_size(config, stats)
-    if 0 < sampled < model.vocab_size:
+    if 0 < basis.sampled_softmax < model.vocab_size:
         read = round(TIMES_READ * estimates.epochs * stats.characters)
         least = choose_vocab_size(kind, read, stats.character_counts, config.character_coverage)
     elif model.vocab_size * model.embedding_dim > recurrent_weights(model):
