@@ -4,19 +4,26 @@ from __future__ import annotations
 
 import json
 import random
+from dataclasses import fields
 from pathlib import Path
 
 import pytest
 import song_model
 from song_model import POEMS, TINY, run
 
-from textgen.cli.train import Arguments, planned
+from textgen.cli.train import Arguments, planned, train
 from textgen.corpus.corpus import Corpus
 from textgen.errors import ConfigError, CorpusError
 from textgen.model.config import ModelConfig
 from textgen.training.distributed.distribution import Distribution
 
 models = song_model.models  # fixture
+
+
+def arguments_of(*words: str) -> Arguments:
+    """The command line `textgen train WORDS...`, without the settings."""
+    options = train.make_context("train", [*words]).params
+    return Arguments(**{field.name: options[field.name] for field in fields(Arguments)})
 
 
 def test_dry_run_prints_the_plan_and_writes_nothing(tmp_path: Path) -> None:
@@ -40,7 +47,7 @@ def test_a_plan_can_be_read_by_programs_and_held_out_text_is_cut_like_the_other(
     assert (made["corpus"]["config"]["documents"], made["training"]["steps"]) == ("line", 7)
     assert made["parameters"] == ModelConfig(**made["model"]).num_parameters
     assert not (tmp_path / "saved_models").exists()
-    plan, _ = planned(Arguments((str(text),), valid_file=str(held_out)), None, {}, Distribution)
+    plan, _ = planned(arguments_of(str(text), "--valid-file", str(held_out)), None, {}, Distribution)
     assert plan.sources.valid
     assert list(plan.sources.valid.documents()) == ["a song", "of lines"]
 
@@ -136,7 +143,7 @@ def test_a_fraction_of_a_file_of_settings_contradicts_a_held_out_file_too(tmp_pa
     assert (result.exit_code, result.stdout) == (1, "")
     assert "leave out --valid-fraction" in result.stderr
     with pytest.raises(ConfigError, match="leave out valid_fraction"):
-        planned(Arguments((named[1],), valid_file=named[3]), None, {"valid_fraction": 0.2}, Distribution)
+        planned(arguments_of(*named[1:4]), None, {"valid_fraction": 0.2}, Distribution)
 
 
 def test_a_held_out_file_is_not_trained_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -171,4 +178,4 @@ def test_an_encoding_that_two_texts_share_is_not_advised_for_one(tmp_path: Path,
         path.write_bytes(POEMS.encode() + b"caf\xe9\n" * (place == odd))
     advice = rf"^{paths[odd]} is not .*, if that is the encoding of all files; or convert it with iconv -f cp1252"
     with pytest.raises(CorpusError, match=advice):
-        planned(Arguments((str(paths[0]),), valid_file=str(paths[1])), None, {}, Distribution)
+        planned(arguments_of(str(paths[0]), "--valid-file", str(paths[1])), None, {}, Distribution)

@@ -65,26 +65,26 @@ SIZES_HELP = ", ".join(
 class Arguments:
     """The command line of `textgen train`, without the settings."""
 
-    paths: tuple[str, ...] = ()
-    name: str | None = None
-    models_dir: Path | None = None
-    preset: str | None = None
-    config_file: str | None = None
-    valid_file: str | None = None
-    start: str | None = None
-    tokenizer_from: str | None = None
-    resume: bool = False
-    find_learning_rate: bool = False
-    dry_run: bool = False
-    as_json: bool = False
-    profile_steps: int | None = None
-    strategy: str = "auto"
-    threads: int | None = None
-    workers: int | None = None
-    trust_network: bool = False
-    max_restarts: int = 3
-    start_timeout: float = 300.0
-    step_timeout: float = 900.0
+    paths: tuple[str, ...]
+    name: str | None
+    models_dir: Path | None
+    preset: str | None
+    config_file: str | None
+    valid_file: str | None
+    start: str | None
+    tokenizer_from: str | None
+    resume: bool
+    find_learning_rate: bool
+    dry_run: bool
+    as_json: bool
+    profile_steps: int | None
+    strategy: str
+    threads: int | None
+    workers: int | None
+    trust_network: bool
+    max_restarts: int
+    start_timeout: float
+    step_timeout: float
 
     def tokenizer(self) -> Tokenizer | None:
         """Loads the vocabulary that --tokenizer-from names."""

@@ -47,7 +47,6 @@ from textgen.tokenizer.vocabulary import add_labels, learn_vocabulary, refuse_vo
 from textgen.wording import Say, counted, silent
 
 SHARD_BYTES = 1 << 28  # bytes of text in a shard, unless the number of shards is given
-SEED = 0
 COMPARED_SHARDS = 16  # of those that are there, whose text is compared with the corpus, besides neighbours
 PIECE = 0.25  # fraction of all held-out text above which a document of a shard is cut rather than held out whole
 
@@ -325,7 +324,7 @@ def _prepared_settings(
         fingerprint=tokenizer.fingerprint(),
         shards=shards,
         valid_fraction=fraction_to_hold_out(corpus.size) if fraction is None else fraction,
-        seed=given.get("seed", SEED),
+        seed=given.get("seed", SplitConfig.seed),
         characters=max(1, corpus.characters) if shards > 1 else None,
     )
     from_dict(SplitConfig, {"valid_fraction": settings.valid_fraction, "seed": settings.seed})  # checks the bounds
