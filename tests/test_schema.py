@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import struct
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class Inner:
 
 @dataclass
 class Outer:
-    inner: Inner
+    inner: Inner = field(default_factory=Inner)
     step: int = 0
     best: float | None = None
     name: str = ""
@@ -82,6 +82,17 @@ def test_what_fits(value: dict[str, Any]) -> None:
 def test_what_does_not_fit(value: Any, message: str) -> None:
     with pytest.raises(ValueError, match=f"^{message}$"):
         check(value, SCHEMA)
+
+
+def test_a_field_without_a_default_is_required() -> None:
+    @dataclass
+    class Named:
+        name: str
+        step: int = 0
+
+    check({"name": "a"}, of_fields(Named))
+    with pytest.raises(ValueError, match="^it lacks 'name'$"):
+        check({"step": 1}, of_fields(Named))
 
 
 def test_lists_maps_and_what_is_missing() -> None:

@@ -145,7 +145,7 @@ def check(value: Any, schema: Any, where: str = "") -> None:
 
 
 def of_fields(kind: type, **nested: Any) -> dict[str, Any]:
-    """Creates a schema from the fields of a dataclass. All keys are optional.
+    """Creates a schema from the fields of a dataclass. The keys of those with a default are optional.
 
     Args:
         kind: Dataclass whose fields have types in `BY_ANNOTATION`, or unions of them.
@@ -154,10 +154,12 @@ def of_fields(kind: type, **nested: Any) -> dict[str, Any]:
     Returns:
         The schema of an object.
     """
-    fields = {field.name: str(field.type).split(" | ") for field in dataclasses.fields(kind)}
-    return {
-        f"{name}?": nested.get(name) or tuple(BY_ANNOTATION[part] for part in parts) for name, parts in fields.items()
-    }
+    schema = dict[str, Any]()
+    for field in dataclasses.fields(kind):
+        is_required = field.default is field.default_factory is dataclasses.MISSING
+        of_type = nested.get(field.name) or tuple(BY_ANNOTATION[part] for part in str(field.type).split(" | "))
+        schema[field.name if is_required else f"{field.name}?"] = of_type
+    return schema
 
 
 def _check_keys(value: dict[str, Any], schema: dict[Any, Any], prefix: str) -> None:

@@ -24,7 +24,7 @@ from textgen.dataset.corpus_preparation import prepare_corpus
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.token_cache import TokenData
 from textgen.dataset.token_stream import TokenStream
-from textgen.errors import TextgenError
+from textgen.errors import CorpusError, TextgenError
 from textgen.storage.file_reading import sha256
 from textgen.storage.files import json_bytes
 from textgen.storage.manifests import MANIFEST
@@ -179,6 +179,30 @@ def counts_and_ids(folder: Path) -> list[np.ndarray]:
     return [array for stream in streams for array in (stream.counts, stream.read(0, len(stream)))]
 
 
+@pytest.mark.parametrize(
+    ("name", "value", "message"),
+    [
+        ("seed", None, "it lacks 'seed'"),
+        ("glance", 5, "glance should be a string, not 5"),
+        ("paths", ["a.txt", 5], r"paths\[1\] should be a string, not 5"),
+        ("tokenizer", [], "tokenizer should be an object, not a list"),
+        ("corpus", {"documents": None}, "documents and vocab_size must be set"),
+        ("sed", 5, "There is no setting 'sed'.*"),
+    ],
+)
+def test_settings_that_are_missing_unknown_or_of_another_kind_are_told(
+    whole: Path, tmp_path: Path, name: str, value: object, message: str
+) -> None:
+    folder = tmp_path / "prepared"
+    shutil.copytree(whole / "prepared", folder)
+    values = json.loads((folder / "prepared.json").read_bytes())
+    changed = {each: of for each, of in {**values, name: value}.items() if of is not None}
+    (folder / "prepared.json").write_bytes(json_bytes(changed))
+    agree(folder)
+    with pytest.raises(CorpusError, match=rf"prepared\.json is damaged: {message}\. Prepare the corpus again\.$"):
+        PreparedCorpus(folder)
+
+
 @pytest.mark.parametrize("shards", [0, -1, 10**9, "3", 2.0, True, None])
 def test_a_number_of_shards_that_cannot_be_is_told_at_once(whole: Path, tmp_path: Path, shards: object) -> None:
     folder = tmp_path / "prepared"
@@ -186,5 +210,7 @@ def test_a_number_of_shards_that_cannot_be_is_told_at_once(whole: Path, tmp_path
     values = json.loads((folder / "prepared.json").read_bytes())
     (folder / "prepared.json").write_bytes(json_bytes(values | {"shards": shards}))
     agree(folder)
-    with pytest.raises(TextgenError, match=r"prepared\.json is damaged: shards must be .* Prepare the corpus again"):
+    with pytest.raises(
+        TextgenError, match=r"prepared\.json is damaged: shards (must|should) be .* Prepare the corpus again"
+    ):
         PreparedCorpus(folder).data()

@@ -19,7 +19,7 @@ from __future__ import annotations
 import json
 from collections.abc import Mapping, Sequence
 from contextlib import suppress
-from dataclasses import asdict, dataclass, replace
+from dataclasses import asdict, dataclass, fields, replace
 from functools import cached_property
 from hashlib import sha256
 from pathlib import Path, PurePosixPath
@@ -48,8 +48,8 @@ from textgen.dataset.token_files import (
 from textgen.dataset.token_stream import TokenStream
 from textgen.dataset.token_writer import repeated_in
 from textgen.errors import ConfigError, CorpusError, SavedModelError, TextgenError, Unreadable, UnreadableCorpus
-from textgen.schema import json_object
-from textgen.settings import from_dict, to_dict
+from textgen.schema import check, json_object, of_fields
+from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.addresses import is_remote, is_web_address, join_address
 from textgen.storage.cache_layout import SUMMARY
 from textgen.storage.files import CannotWrite, json_bytes, write_own_file
@@ -358,15 +358,10 @@ def _read_settings(folder: Path) -> PreparedSettings:
     if values.get("format") not in range(OLD_FORMAT, FORMAT + 1):
         raise CorpusError(f"{folder} was prepared by another version of textgen: prepare the corpus again.")
     try:
-        paths, corpus, tokenizer = (values.get(name) for name in ("paths", "corpus", "tokenizer"))
-        if not isinstance(paths, list) or not isinstance(corpus, dict) or not isinstance(tokenizer, dict):
-            raise ConfigError("paths must be a list, corpus and tokenizer must be objects.")
-        flat = {name: value for name, value in values.items() if name not in ("paths", "corpus", "tokenizer")}
-        from_dict(_Flat, {**flat, "paths": paths})
-        if (
-            from_dict(CorpusConfig, corpus).documents is None
-            or from_dict(TokenizerConfig, tokenizer).vocab_size is None
-        ):
+        check(values, of_fields(PreparedSettings, paths=[str], corpus=dict, tokenizer=dict))
+        refuse_unknown(values, [field.name for field in fields(PreparedSettings)])
+        corpus, tokenizer = from_dict(CorpusConfig, values["corpus"]), from_dict(TokenizerConfig, values["tokenizer"])
+        if corpus.documents is None or tokenizer.vocab_size is None:
             raise ConfigError("documents and vocab_size must be set.")
         require_shards(values["shards"])
         from_dict(SplitConfig, {name: values[name] for name in ("valid_fraction", "seed")})
@@ -375,20 +370,6 @@ def _read_settings(folder: Path) -> PreparedSettings:
     except (TextgenError, ValueError) as error:
         raise CorpusError(f"{path} is damaged: {str(error).rstrip('.')}. Prepare the corpus again.") from None
     return PreparedSettings(**values)
-
-
-@dataclass(frozen=True)
-class _Flat:
-    """Types of the values in prepared.json that are no objects."""
-
-    paths: Sequence[str]
-    glance: str
-    fingerprint: str
-    shards: int
-    valid_fraction: float
-    seed: int
-    format: int
-    characters: int | None = None
 
 
 def require_shards(shards: object) -> None:
