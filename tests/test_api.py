@@ -34,7 +34,7 @@ from textgen.cli import textgen as program
 from textgen.evaluation.scores import Scores
 from textgen.model.numpy_model import NumpyModel
 from textgen.model.prediction_change import PredictionChange
-from textgen.saved_model import saved_model
+from textgen.saved_model import other_texts, saved_model
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.onnx_cache import NetworkSource
 from textgen.saved_model.saving import save_model, write_training
@@ -751,6 +751,7 @@ def test_a_wrong_argument_is_named(
     message: str,
 ) -> None:
     monkeypatch.delattr(api, "load_tensorflow")
+    monkeypatch.delattr(other_texts, "load_tensorflow")
     monkeypatch.chdir(tmp_path)
     Path("a.txt").write_text(TEXT, encoding="utf-8")
     textgen.load_model("tiny", tiny_models).tokenizer.save("tokenizer.model")  # which no empty path names

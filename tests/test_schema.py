@@ -91,7 +91,7 @@ def test_a_field_without_a_default_is_required() -> None:
         step: int = 0
 
     check({"name": "a"}, of_fields(Named))
-    with pytest.raises(ValueError, match="^it lacks 'name'$"):
+    with pytest.raises(ValueError, match=r"^it lacks 'name'$"):
         check({"step": 1}, of_fields(Named))
 
 

@@ -17,8 +17,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from textgen.arguments import check_is_path, check_kind, several, several_paths, several_texts
-from textgen.corpus.config import CorpusConfig, ignoring_labels
-from textgen.corpus.corpus import Corpus
+from textgen.corpus.config import ignoring_labels
 from textgen.errors import ConfigError, CorpusError, SavedModelError
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.evaluation.scoring import TextScore
@@ -28,9 +27,9 @@ from textgen.generation.infilling import Infiller
 from textgen.saved_model.adaptation import Adaptation, adapted_generator
 from textgen.saved_model.bases import installed_bases
 from textgen.saved_model.creation import free_folder, refuse_taken
-from textgen.saved_model.ensembles import check_ensemble, say_other_documents
 from textgen.saved_model.loading import load_model
 from textgen.saved_model.model_names import check_name
+from textgen.saved_model.other_texts import opened_text, scoring, text_to_score
 from textgen.saved_model.registry import find_run, list_models, models_folder
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.settings import python_number
@@ -45,6 +44,7 @@ if TYPE_CHECKING:
     import keras
     import numpy as np
 
+    from textgen.corpus.corpus import Corpus
     from textgen.evaluation.scores import Scores
 
 Paths = str | Path | Iterable[str | Path]
@@ -159,7 +159,9 @@ def train(
     target = target.absolute()  # callbacks may change the working directory
     history = _History()
     watcher, say, note = _watched(progress)
-    options = RunOptions([history, watcher], callbacks, say, free_folder=job.free_folder if name is None else None)
+    options = RunOptions(
+        [history, watcher], callbacks, say, free_folder=job.absolute_free_folder if name is None else None
+    )
     model = job.begin(target, options, note) if resume is None else job.resume(target, options)
     return TrainingResult(model, history.reports)
 
@@ -215,6 +217,9 @@ def load(
         settings: Fields of `CorpusConfig` for the text of `adapt`; by default those of the training, but UTF-8, and
             not strict.
 
+    Returns:
+        The generator, whose methods write texts.
+
     Raises:
         SavedModelError: The model is missing or damaged.
         CorpusError: The text cannot be read.
@@ -256,24 +261,17 @@ def _text_to_learn(
     saved: ModelFolder, adapt: Paths | None, others: Mapping[str, Any], settings: Mapping[str, Any]
 ) -> Corpus | None:
     """The text of `adapt`, if there is one. Without it, `others` must be None, and there must be no settings."""
-    reading = saved.reading(settings if others.get("label") is None else ignoring_labels(settings))
+    reading = settings if others.get("label") is None else ignoring_labels(settings)
+    saved.reading(reading)  # raises for settings that are not allowed, before all else
     if adapt is not None:
-        return _read(several_paths("adapt", adapt), reading, settings)
+        places = several_paths("adapt", adapt)
+        with _hinting_at_texts(places):
+            return opened_text(saved, places, reading, _log.warning)
     if idle := [*(name for name, value in others.items() if value is not None), *settings]:
         raise ConfigError(
             f"Without a text to train on, {idle[0]} does nothing: pass a text as adapt, or leave {idle[0]} out."
         )
     return None
-
-
-def _read(places: Sequence[str | Path], reading: CorpusConfig, settings: Mapping[str, Any]) -> Corpus:
-    """Opens a text, and logs what is skipped. Raises `CorpusError` if it has none of the labels in `settings`."""
-    with _hinting_at_texts(places):
-        corpus = Corpus(places, reading)
-    corpus.say_findings(_log.warning, documents_given=settings.get("documents") is not None)
-    if settings.get("labels"):
-        corpus.labels()
-    return corpus
 
 
 @contextmanager
@@ -333,21 +331,14 @@ def evaluate(
     check_kind("dynamic", dynamic, DynamicConfig)
     check_kind("neural_cache", neural_cache, NeuralCacheConfig)
     saved, others = _opened(model, models_dir), _others(ensemble, models_dir)
-    check_ensemble(saved, others)
-    saved.tokenizer.opening(label)  # raises before the slow part
-    reading = saved.reading(settings if label is None else ignoring_labels(settings))
-    corpus = _read(places, reading, settings)
-    say_other_documents(others, corpus.mode_as_read, _log.warning)
-    corpus.require_text()
-    load_tensorflow()
-    from textgen.dataset.token_cache import encoded
-    from textgen.evaluation.evaluator import Evaluator
+    with _hinting_at_texts(places):
+        text = text_to_score(saved, others, places, settings, label, _log.warning)
+    adapts = bool(neural_cache or dynamic)
+    with scoring(saved, others, text, label, adapts=adapts, note=_log.warning) as (networks, stream):
+        from textgen.evaluation.evaluator import Evaluator  # needs TensorFlow, which is loaded now
 
-    direction = saved.main_direction if neural_cache or dynamic or others else None
-    network, *networks = [each.network(direction) for each in (saved, *others)]
-    with encoded(corpus, saved.tokenizer, label) as stream:
-        corpus.say_left_out(_log.warning)
-        return Evaluator(network, neural_cache, dynamic, networks).scores(stream)
+        network, *ensemble_networks = networks
+        return Evaluator(network, neural_cache, dynamic, ensemble_networks).scores(stream)
 
 
 def score(
@@ -449,7 +440,7 @@ class _Job:
         check_folder_writable(target)
         return target
 
-    def free_folder(self) -> Path:
+    def absolute_free_folder(self) -> Path:
         """The absolute path of a folder with a name made from the paths."""
         return self._free_folder().absolute()
 

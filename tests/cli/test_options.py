@@ -71,7 +71,8 @@ def test_each_command_reads_a_text_like_that_of_the_model(
         read.append(config)
         raise CorpusError("It has been opened.")
 
-    monkeypatch.setattr("textgen.corpus.corpus.Corpus", opened)
+    for module in ("corpus.corpus", "saved_model.other_texts"):
+        monkeypatch.setattr(f"textgen.{module}.Corpus", opened)
     result = run(*command.split(), "--models-dir", str(tmp_path))
     assert result.stderr == "Error: It has been opened.\n"
     assert [(each.text_column, each.delimiter) for each in read] == [("body", ";")]

@@ -30,9 +30,8 @@ from textgen.cli.options import (
     novelty_line,
     novelty_option,
     paths_argument,
-    text_of,
 )
-from textgen.corpus.config import CorpusConfig, ignoring_labels
+from textgen.corpus.config import CorpusConfig
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
 from textgen.settings import select
 from textgen.wording import short, with_escapes
@@ -106,9 +105,7 @@ def evaluate(
       textgen evaluate novel other-novel.txt --ensemble novel-2
       textgen evaluate novel other-novel.txt --exact
     """
-    from textgen.dataset.token_cache import encoded
-    from textgen.saved_model.ensembles import check_ensemble, say_other_documents
-    from textgen.system.runtime import load_tensorflow
+    from textgen.saved_model.other_texts import scoring, text_to_score
 
     cache_config = switched(NeuralCacheConfig, neural_cache, "--neural-cache", options)
     dynamic_config = switched(DynamicConfig, dynamic, "--dynamic", options)
@@ -121,21 +118,13 @@ def evaluate(
         raise click.UsageError(f"--exact compares one model with itself: leave out {flags[0]}.")
     saved = load_model_or_base(name, models_dir, lambda: beginning_of(paths, options), hint_for_file(name))
     others = [load_model_to_read(name, models_dir) for name in ensemble]
-    check_ensemble(saved, others)
-    saved.tokenizer.opening(label)  # raises before the slow part
-    ngrams = saved.ngrams() if novelty else None
-    reading = select(CorpusConfig, given(options))
-    text = text_of(saved, paths, reading if label is None else ignoring_labels(reading))
-    say_other_documents(others, text.mode_as_read, output.note)
+    ngrams = saved.ngrams() if novelty else None  # raises before the text is read
+    text = text_to_score(saved, others, paths, select(CorpusConfig, given(options)), label, output.note)
     if exact:
         _compare(saved, text, label, as_json)
         return
-    text.require_text()
-    load_tensorflow()
-    direction = saved.main_direction if cache_config or dynamic_config or others else None
-    networks = [each.network(direction) for each in (saved, *others)]  # before a training can save them anew
-    with encoded(text, saved.tokenizer, label) as stream:
-        text.say_left_out(output.note)
+    adapts = bool(cache_config or dynamic_config)
+    with scoring(saved, others, text, label, adapts=adapts, note=output.note) as (networks, stream):
         scores = {
             **_scores(networks, stream, cache_config, dynamic_config),
             "documents_mode": text.documents_mode,

@@ -203,26 +203,10 @@ def corpus_config(options: dict[str, Any]) -> CorpusConfig:
 
 
 def text_of(saved: ModelFolder, paths: Sequence[str], reading: Mapping[str, Any]) -> Corpus:
-    """Opens a text for a saved model, with the settings of `ModelFolder.reading`, and notes which files are skipped.
+    """Opens a text for a saved model, and notes which files are skipped: see `textgen.saved_model.other_texts`."""
+    from textgen.saved_model.other_texts import opened_text
 
-    Args:
-        saved: The model.
-        paths: Files, folders, globs, or - for standard input.
-        reading: Settings of `CorpusConfig` that replace those of the training.
-
-    Returns:
-        The text.
-
-    Raises:
-        CorpusError: The text cannot be read, or has none of the labels that `reading` asks for.
-    """
-    from textgen.corpus.corpus import Corpus
-
-    text = Corpus(paths, saved.reading(reading))
-    text.say_findings(output.note, documents_given=reading.get("documents") is not None)
-    if reading.get("labels"):
-        text.labels()  # raises if the text has none
-    return text
+    return opened_text(saved, paths, reading, output.note)
 
 
 def settings_of(kind: type, on: bool, switch: str, options: dict[str, Any]) -> dict[str, Any]:

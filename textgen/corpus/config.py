@@ -17,8 +17,8 @@ NEWLINES = ("normalize", "keep")
 SECTION = "Reading text"
 UTF8 = "utf-8"
 OF_ONE_TEXT = ("encoding", "strict")
-"""Settings that are not taken over from the training when another text is read: its files may have another encoding, and
-whoever reads it decides anew whether a record without text is an error."""
+"""Settings that are not taken over from the training when another text is read: its files may have another encoding,
+and whoever reads it decides anew whether a record without text is an error."""
 
 
 @dataclass(frozen=True)

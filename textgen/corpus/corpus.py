@@ -123,7 +123,7 @@ class Corpus:
         """Calls `say` with lines about what is doubtful in the files.
 
         They are about files, broken links and models that were skipped, links that lead out of a folder, and doubtful
-        encodings. Another line tells that a separator of documents does not occur. The text is read up to the first one.
+        encodings. Another line tells that a separator of documents does not occur: the text is read up to the first.
 
         Args:
             say: Called with each line.
