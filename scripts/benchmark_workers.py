@@ -81,9 +81,9 @@ def one(run: Result) -> Result:
     from textgen.system.runtime import configure_process
 
     configure_process()
-    from textgen.training.distributed.joining import start
+    from textgen.training.distributed.joining import join_processes
 
-    distribution = start("auto" if run["workers"] > 1 else "single")
+    distribution = join_processes("auto" if run["workers"] > 1 else "single")
     step = training_step(run, distribution)
     for _ in range(WARM):
         step()

@@ -472,7 +472,7 @@ def test_a_change_to_another_runtime_is_logged(
 ) -> None:
     change = PredictionChange(0.1, 0.1, 0.5, 9)
     monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
-    monkeypatch.setattr(saved_model, "int8_writer", lambda source, say, note: (None, change))
+    monkeypatch.setattr(saved_model, "cached_int8_network", lambda source, say, note: (None, change))
     assert isinstance(textgen.load(tiny_models / "tiny", runtime="onnx").model, NumpyModel)
     assert "NumPy writes in float32" in caplog.text
 
@@ -495,7 +495,7 @@ def test_what_takes_long_before_writing_is_no_warning(
 
     monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
     monkeypatch.setattr(textgen.ModelFolder, "_gains_by_onnx", True)
-    monkeypatch.setattr(saved_model, "int8_writer", measured)
+    monkeypatch.setattr(saved_model, "cached_int8_network", measured)
     caplog.set_level(logging.INFO, "textgen")
     use(tiny_models / "tiny")
     found = [(each.levelname, each.getMessage()) for each in caplog.records if each.name == "textgen"]

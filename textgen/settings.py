@@ -129,7 +129,7 @@ class Settings:
         self.check()
 
     def check(self) -> None:
-        """Checks what a field alone does not tell. Subclasses override it."""
+        """Checks what a field alone does not tell. Subclasses override it, and raise `ConfigError`."""
 
 
 def declared(kind: Any) -> dict[str, tuple[str, Setting]]:

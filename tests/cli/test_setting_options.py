@@ -197,7 +197,7 @@ def planned(monkeypatch: pytest.MonkeyPatch) -> list[dict[str, Any]]:
         found.append(settings)
         raise Arrived
 
-    monkeypatch.setattr(joining, "start", lambda *given, **named: SimpleNamespace(server=""))
+    monkeypatch.setattr(joining, "join_processes", lambda *given, **named: SimpleNamespace(server=""))
     monkeypatch.setattr(plan, "make_plan", make_plan)
     return found
 
@@ -291,7 +291,7 @@ def test_how_processes_are_joined_arrives(
         joined.append((strategy, start_timeout, trust_network))
         raise Arrived
 
-    monkeypatch.setattr(joining, "start", start)
+    monkeypatch.setattr(joining, "join_processes", start)
     for words in ([], ["--strategy", "single", "--start-timeout", "77", "--trust-network"]):
         with pytest.raises(Arrived):
             run("train", "missing.txt", "--models-dir", str(tmp_path), *words)

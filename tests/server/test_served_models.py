@@ -476,7 +476,7 @@ def test_the_operator_is_told_why_a_network_is_not_computed_as_asked(
     tiny_models: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(saved_model, "require_onnx", lambda: None)
-    monkeypatch.setattr(saved_model, "int8_writer", lambda *given: (None, "much"))
+    monkeypatch.setattr(saved_model, "cached_int8_network", lambda *given: (None, "much"))
     said: list[str] = []
 
     async def main() -> None:

@@ -166,7 +166,7 @@ def test_keys_are_asked_for_and_wrong_ones_refused(tiny_models: Path, tmp_path: 
 def test_the_operator_reads_why_a_network_is_not_computed_as_asked(tiny_models: Path) -> None:
     code = (
         "from textgen.saved_model import saved_model; saved_model.require_onnx = lambda: None; "
-        "saved_model.int8_writer = lambda *given: (None, 'much')"
+        "saved_model.cached_int8_network = lambda *given: (None, 'much')"
     )
     with started(tiny_models, "--runtime", "onnx", code=code) as (program, _):
         assert program.stderr

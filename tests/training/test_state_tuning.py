@@ -79,7 +79,7 @@ def test_the_text_becomes_likelier_and_the_model_stays_as_it_is() -> None:
     lines: list[str] = []
     tuned = tune_state(model, TOKENIZER, ids, TuningConfig(steps=50), lines.append)
     assert tuned.nats_per_token_after < tuned.nats_per_token_before - 0.05
-    assert tuned.steps == 50
+    assert tuned.best_step == 50
     assert len(lines) == 3
     for name, array in model.weights_as_arrays().items():
         np.testing.assert_array_equal(array, weights[name])
@@ -130,7 +130,7 @@ def test_it_stops_when_nothing_is_gained() -> None:
     model.assign_weights(random_weights(CONFIG))
     lines: list[str] = []
     tuned = tune_state(model, TOKENIZER, ids_of(*[POEM] * 9), TuningConfig(learning_rate=0.0), lines.append)
-    assert (tuned.steps, tuned.nats_per_token_after) == (0, tuned.nats_per_token_before)
+    assert (tuned.best_step, tuned.nats_per_token_after) == (0, tuned.nats_per_token_before)
     assert len(lines) == 1 + PATIENCE
     assert not any(array.any() for layer in tuned.model_state for array in layer)
 

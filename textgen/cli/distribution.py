@@ -84,9 +84,9 @@ distribution_options = option_group(
 
 def join_others(strategy: str, start_timeout: float, trust_network: bool) -> Distribution:
     """Joins the devices and processes that the options name, and warns if that opens a port."""
-    from textgen.training.distributed.joining import start
+    from textgen.training.distributed.joining import join_processes
 
-    distribution = start(strategy, start_timeout, trust_network=trust_network)
+    distribution = join_processes(strategy, start_timeout, trust_network=trust_network)
     if distribution.server:
         output.note(
             f"TensorFlow listens at {distribution.server} and on all other networks of this machine, without a "

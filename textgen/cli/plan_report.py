@@ -154,7 +154,7 @@ def plan_values(plan: Plan, folder: Path) -> dict[str, Any]:
     """The plan, for programs. Estimates have the names that they have in `textgen.training.planning.estimates`."""
     stats = plan.facts.stats
     return {
-        **_place(folder),
+        **_names_of(folder),
         "corpus": {
             "config": to_dict(plan.corpus_config),
             "characters": stats.characters,
@@ -179,10 +179,10 @@ def result_values(saved: ModelFolder) -> dict[str, Any]:
     """The result of a run, for programs: where the model is, and the content of its training.json."""
     from textgen.saved_model.layout import shown_record
 
-    return _place(saved.folder) | shown_record(saved.training)
+    return _names_of(saved.folder) | shown_record(saved.training)
 
 
-def _place(folder: Path) -> dict[str, str]:
+def _names_of(folder: Path) -> dict[str, str]:
     """The name and the folder of a model."""
     return {"name": folder.name, "folder": str(folder.absolute())}
 

@@ -18,7 +18,7 @@ from textgen.settings import from_dict
 if TYPE_CHECKING:
     from textgen.generation.request import Request
 
-Placed = tuple[str, "Request"]  # the file and line of a prompt, "" if it is not from a .jsonl file, and the prompt
+Located = tuple[str, "Request"]  # the file and line of a prompt, "" if it is not from a .jsonl file, and the prompt
 
 
 def read_requests(
@@ -28,7 +28,7 @@ def read_requests(
     settings: Mapping[str, Any],
     copies: int,
     defaults: Callable[[str], Mapping[str, Any]] = lambda prompt: {},
-) -> list[Placed]:
+) -> list[Located]:
     """Reads all prompts, in the order of the arguments.
 
     A prompt without a seed of its own gets the `copies` seeds after those of the prompt before it. A flag that does
@@ -55,7 +55,7 @@ def read_requests(
 
     first = seeded(from_dict(SamplingConfig, settings))
     unused_flags: dict[str, str] | None = None  # each with the reason for the first prompt
-    requests: list[Placed] = []
+    requests: list[Located] = []
     for place, entry in _entries(prompts, prompt_file, prompt_lines):
         with errors_named_after(place):
             values = {**settings, **entry}

@@ -34,7 +34,7 @@ from textgen.cli.options import (
     text_of,
 )
 from textgen.cli.output import errors_named_after
-from textgen.cli.prompts import Placed, has_settings, read_requests
+from textgen.cli.prompts import Located, has_settings, read_requests
 from textgen.cli.sample_flags import (
     STATES,
     Arguments,
@@ -244,7 +244,7 @@ def _others(arguments: Arguments, saved: ModelFolder, models_dir: Path | None) -
     return others
 
 
-def _check_prompts(placed: Iterable[Placed], saved: ModelFolder, as_json: bool) -> None:
+def _check_prompts(placed: Iterable[Located], saved: ModelFolder, as_json: bool) -> None:
     """Raises `TextgenError` for a prompt that the model cannot continue, before anything is written."""
     for place, request in placed:
         with errors_named_after(place):
@@ -260,7 +260,7 @@ def _check_prompts(placed: Iterable[Placed], saved: ModelFolder, as_json: bool) 
 def _generate(
     arguments: Arguments,
     models: Sequence[ModelFolder],
-    placed: Sequence[Placed],
+    placed: Sequence[Located],
     search: SearchConfig | None,
     settings: dict[str, Any],
     printer: Printer,
@@ -300,7 +300,7 @@ def _generate(
         printer.print_all(generator.generate_requests(requests, arguments.num, arguments.best_of, batch_size))
 
 
-def _check_lines(placed: Iterable[Placed], saved: ModelFolder, search: SearchConfig | None) -> None:
+def _check_lines(placed: Iterable[Located], saved: ModelFolder, search: SearchConfig | None) -> None:
     """Raises `TextgenError` for a line of a .jsonl file whose settings cannot be used, before anything is written.
 
     Those of flags are the same for all prompts, so the first text refuses them.
@@ -393,7 +393,7 @@ def _found(generator: Generator, requests: Iterable[Request], settings: SearchCo
 
 
 def _infill(
-    arguments: Arguments, saved: ModelFolder, placed: Sequence[Placed], search: dict[str, Any], printer: Printer
+    arguments: Arguments, saved: ModelFolder, placed: Sequence[Located], search: dict[str, Any], printer: Printer
 ) -> None:
     """Writes texts towards a suffix, and prints them."""
     unfit = first_flag(arguments, "novelty", "show_probabilities") or ("--num-beams" if search else "")
@@ -407,7 +407,7 @@ def _infill(
     _note_fewer(printed, len(requests) * arguments.num, "best_of")
 
 
-def _check_infills(infiller: Infiller, placed: Iterable[Placed], suffix: str) -> None:
+def _check_infills(infiller: Infiller, placed: Iterable[Located], suffix: str) -> None:
     """Raises `TextgenError` for a prompt or settings that cannot lead to the suffix, before anything is written."""
     from textgen.generation.request import with_seed
 

@@ -12,7 +12,7 @@ import click
 
 from textgen.cli.adaptation_options import NEEDS_NUMPY, switched
 from textgen.cli.options import given, settings_of
-from textgen.cli.prompts import Placed
+from textgen.cli.prompts import Located
 from textgen.cli.setting_options import flag_of
 from textgen.corpus.config import CorpusConfig
 from textgen.evaluation.config import DynamicConfig, NeuralCacheConfig
@@ -114,7 +114,7 @@ def seeds_of_prompt(arguments: Arguments, search: Mapping[str, Any]) -> int:
     return max(arguments.num, CANDIDATES)
 
 
-def how_to_repeat(arguments: Arguments, placed: Sequence[Placed], seed: int | None, copies: int) -> str:
+def how_to_repeat(arguments: Arguments, placed: Sequence[Located], seed: int | None, copies: int) -> str:
     """A line with the seed that was chosen at random and how to write the texts again; "" where it decides none.
 
     Args:

@@ -98,7 +98,7 @@ def _print_result(saved: ModelFolder, out: Path, tuned: Tuned, as_json: bool) ->
         output.json_line(_values(tuned, size), indent=2)
         return
     output.line(
-        f"{out}: {counted(size, 'byte')} after {counted(tuned.steps, 'step')}.\n"
+        f"{out}: {counted(size, 'byte')} after {counted(tuned.best_step, 'step')}.\n"
         f"Held-out text: {tuned.nats_per_token_after:.4f} nats per token, "
         f"{tuned.nats_per_token_before:.4f} without it.\n"
         f"Write with it: textgen sample {saved.shell_name} --load-state {shell_word(str(out))}"
@@ -107,4 +107,4 @@ def _print_result(saved: ModelFolder, out: Path, tuned: Tuned, as_json: bool) ->
 
 def _values(tuned: Tuned, size: int) -> dict[str, float]:
     nats = {name: getattr(tuned, name) for name in ("nats_per_token_before", "nats_per_token_after")}
-    return {**nats, "steps": tuned.steps, "bytes": size}
+    return {**nats, "steps": tuned.best_step, "bytes": size}

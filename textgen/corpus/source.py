@@ -329,7 +329,11 @@ class Source:
         return self._decoded(self.encoding)
 
     def converted(self) -> tuple[Path, Findings]:
-        """Returns the text of a rich file as a file in UTF-8, and messages about what has no text."""
+        """Returns the text of a rich file as a file in UTF-8, and messages about what has no text.
+
+        Raises:
+            CorpusError: The file cannot be read or is damaged, or it is compressed though its format is already.
+        """
         if self.compression and self.rich in WHOLE:
             raise CorpusError(f"Cannot read {self.name}: {self.rich} files are compressed inside. Decompress it first.")
         file = RichFile(

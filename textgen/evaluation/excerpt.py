@@ -35,13 +35,13 @@ class Excerpt:
     fraction: float
 
 
-def excerpt(stream: TokenStream, token_bytes: np.ndarray, share: float, most: int) -> Excerpt | None:
+def excerpt(stream: TokenStream, token_bytes: np.ndarray, fraction: float, most: int) -> Excerpt | None:
     """Chooses stretches that hold a part of a stream.
 
     Args:
         stream: The tokens.
         token_bytes: Bytes of text that each token stands for, [V].
-        share: Fraction of the bytes of the stream to choose, below 1.
+        fraction: Fraction of the bytes of the stream to choose, below 1.
         most: Maximum number of stretches.
 
     Returns:
@@ -50,9 +50,9 @@ def excerpt(stream: TokenStream, token_bytes: np.ndarray, share: float, most: in
     total = int(stream.counts @ token_bytes)
     if not total:
         return None
-    number = max(1, min(most, total // STRETCH_BYTES, int(share * total / MIN_STRETCH_BYTES)))
+    number = max(1, min(most, total // STRETCH_BYTES, int(fraction * total / MIN_STRETCH_BYTES)))
     begins = np.arange(number) * total / number
-    wanted = np.stack([begins, begins + share * total / number], axis=1).ravel()  # ascending
+    wanted = np.stack([begins, begins + fraction * total / number], axis=1).ravel()  # ascending
     places, reached = _places(stream, token_bytes, wanted)
     stretches = tuple((first, end) for first, end in places.reshape(-1, 2).tolist() if first < end)
     return Excerpt(stretches, float(np.diff(reached.reshape(-1, 2)).sum()) / total)

@@ -231,7 +231,7 @@ class SamplingConfig(Settings):
     )
 
     def check(self) -> None:
-        """Checks the fields against each other."""
+        """Checks the fields against each other. Raises `ConfigError`."""
         sampler_names(self.samplers)
         for name in ("stop", "ban", "require", "dry_sequence_breakers", "logit_bias"):
             check_text(name, *getattr(self, name))
@@ -303,7 +303,7 @@ class SearchConfig(Settings):
     )
 
     def check(self) -> None:
-        """Checks the fields against each other."""
+        """Checks the fields against each other. Raises `ConfigError`."""
         if self.num_beams % self.num_beam_groups:
             raise ConfigError(
                 f"num_beams ({self.num_beams}) must be a multiple of num_beam_groups ({self.num_beam_groups})."

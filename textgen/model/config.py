@@ -129,7 +129,7 @@ class ModelConfig(Settings):
     )
 
     def check(self) -> None:
-        """Checks combinations of fields."""
+        """Checks combinations of fields. Raises `ConfigError`."""
         if self.attention and self.direction == "both":
             raise ConfigError(
                 "attention must have one direction: leave it out, or set direction to forward or backward."

@@ -175,6 +175,11 @@ def compress(saved: ModelFolder, precision: str) -> None:
     Args:
         saved: The model. Hold its folder with `textgen.storage.locks.locked`.
         precision: "float16" or "int8".
+
+    Raises:
+        SavedModelError: A weight is too large for float16, or the files are damaged.
+        CannotWrite: The folder cannot be written or is full.
+        Gone: As of `save_model`.
     """
     is_kept = keeps_card(saved.folder, saved.record)
     save_model(saved.folder, saved.weights(), *saved.model_configs, saved.tokenizer, precision)

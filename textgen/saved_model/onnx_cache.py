@@ -75,7 +75,7 @@ class NetworkSource:
         return sha256(repr((*parts, _processor())).encode()).hexdigest()[:32]
 
 
-def int8_writer(
+def cached_int8_network(
     source: NetworkSource, say: Say = silent, note: Say | None = None
 ) -> tuple[OnnxModel | None, PredictionChange]:
     """Returns a network in int8, which is made first if it is not in the cache.

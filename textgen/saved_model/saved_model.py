@@ -51,7 +51,7 @@ from textgen.saved_model.layout import (
     read_bytes,
     read_listed,
 )
-from textgen.saved_model.onnx_cache import NetworkSource, int8_writer, known_loss
+from textgen.saved_model.onnx_cache import NetworkSource, cached_int8_network, known_loss
 from textgen.saved_model.registry import models_folder
 from textgen.settings import from_dict, to_dict
 from textgen.storage.manifests import MANIFEST, read_manifest
@@ -308,7 +308,7 @@ class ModelFolder:
             return self.numpy_model()
         try:
             require_onnx()
-            writer, change = int8_writer(self._source, say, note)
+            writer, change = cached_int8_network(self._source, say, note)
         except ConfigError as error:
             if runtime != AUTO:
                 raise
@@ -358,6 +358,7 @@ class ModelFolder:
         Raises:
             ConfigError: The model reads text backward only (see `infiller`), or there is no such runtime, it is not
                 installed, or it does not compute in exact arithmetic.
+            SavedModelError: The weights are damaged.
         """
         from textgen.generation.generator import Generator
 
@@ -394,7 +395,11 @@ class ModelFolder:
         return Infiller(models["backward"], self.tokenizer, forward, words=self.words() if forward else None)
 
     def scorer(self) -> Scorer:
-        """Builds a scorer that computes the loss of texts in `main_direction`."""
+        """Builds a scorer that computes the loss of texts in `main_direction`.
+
+        Raises:
+            SavedModelError: The weights are damaged.
+        """
         from textgen.evaluation.scoring import Scorer
 
         return Scorer(self.numpy_model(self.main_direction), self.tokenizer, self.main_direction)

@@ -74,6 +74,7 @@ def save_model(
 
     Raises:
         SavedModelError: A weight is not finite, or too large for float16; the files stay as they were.
+        CannotWrite: The folder cannot be written or is full.
         Gone: The folder is held by this process, and was moved, removed or taken over.
     """
     bad = [name for name, array in weights.items() if not np.isfinite(array).all()]
@@ -120,6 +121,10 @@ def save_ngrams(folder: Path, index: NgramIndex) -> None:
     Args:
         folder: Folder of the model.
         index: The index.
+
+    Raises:
+        CannotWrite: The folder cannot be written or is full.
+        Gone: As of `save_model`.
     """
     _save_beside(folder, NGRAMS, index.to_bytes())
 
@@ -130,6 +135,10 @@ def save_words(folder: Path, words: WordFilter) -> None:
     Args:
         folder: Folder of the model.
         words: The filter.
+
+    Raises:
+        CannotWrite: The folder cannot be written or is full.
+        Gone: As of `save_model`.
     """
     _save_beside(folder, WORDS, words.to_bytes())
 

@@ -148,7 +148,7 @@ class ServerConfig(Settings):
     )
 
     def check(self) -> None:
-        """Checks that a request can have each host and origin."""
+        """Checks that a request can have each host and origin. Raises `ConfigError`."""
         for name, given, read in (
             ("allow_origin", self.allow_origin, origin_of),
             ("allow_host", self.allow_host, host_name),

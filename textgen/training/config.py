@@ -302,7 +302,7 @@ class TrainingConfig(SplitConfig):
     )
 
     def check(self) -> None:
-        """Checks combinations of fields."""
+        """Checks combinations of fields. Raises `ConfigError`."""
         if self.optimizer == "asgd" and self.weight_averaging != "none":
             raise ConfigError(
                 "The optimizer asgd already averages the weights: set weight_averaging to none, or choose sgd."

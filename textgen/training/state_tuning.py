@@ -44,13 +44,13 @@ class Tuned:
 
     Attributes:
         model_state: The state, with one row, in the structure of the model's `initial_state(1)`; NumPy arrays.
-        steps: Step of the best score.
+        best_step: Step of the best score.
         nats_per_token_before: Loss of the held-out windows from a state of zeros.
         nats_per_token_after: The same from the trained state.
     """
 
     model_state: Any
-    steps: int
+    best_step: int
     nats_per_token_before: float
     nats_per_token_after: float
 

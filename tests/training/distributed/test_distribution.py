@@ -22,7 +22,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distributed import distribution as distribution_module
 from textgen.training.distributed import joining, slurm
 from textgen.training.distributed.distribution import Distribution, Shares
-from textgen.training.distributed.joining import is_follower, planned_shares, start
+from textgen.training.distributed.joining import is_follower, planned_shares, join_processes
 from textgen.training.distributed.worker_group import Group
 from textgen.training.distributed.workers import FINAL
 
@@ -37,7 +37,7 @@ TRAINING = """
     from pathlib import Path
     from textgen.corpus.config import CorpusConfig
     from textgen.training.distributed.distribution import Distribution
-    from textgen.training.distributed.joining import start
+    from textgen.training.distributed.joining import join_processes
     from textgen.system.runtime import load_tensorflow
 
     most, folder = int(sys.argv[1]), Path(sys.argv[2])
@@ -71,7 +71,7 @@ TRAINING = """
     tuning = dict(decay_target="start", weight_decay=0.05, layer_learning_rate_decay=0.9)
     plan = replace(plan, training_config=replace(plan.training_config, **tuning))  # the base: the first weights
     for replicas, strategy in ((1, "single"), (most, "mirrored")):
-        watch, distribution = Losses(), start(strategy)
+        watch, distribution = Losses(), join_processes(strategy)
         assert distribution.num_replicas == replicas
         rows = np.arange(24.0).reshape(8, 3)
         assert (np.asarray(distribution.gather(distribution.split({"rows": rows}))["rows"]) == rows).all()
@@ -471,7 +471,7 @@ def test_a_strategy_that_cannot_be_followed_is_refused(
     if config is not None:
         monkeypatch.setenv("TF_CONFIG", config)
     with pytest.raises(ConfigError) as caught:
-        start(strategy)
+        join_processes(strategy)
     assert message in str(caught.value)
 
 

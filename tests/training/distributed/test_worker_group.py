@@ -17,7 +17,7 @@ from textgen.system.child_processes import WORKER_VARIABLE
 from textgen.training.config import TrainingConfig
 from textgen.training.distributed import worker_group
 from textgen.training.distributed.distribution import Distribution
-from textgen.training.distributed.joining import is_follower, start
+from textgen.training.distributed.joining import is_follower, join_processes
 from textgen.training.distributed.worker_group import Group, connected
 
 Workers = Callable[[Callable[[Group], Any]], list[Any]]
@@ -89,13 +89,13 @@ def test_the_environment_tells_the_place(monkeypatch: pytest.MonkeyPatch) -> Non
     links = connected(3)
     for worker in range(3):
         monkeypatch.setenv(WORKER_VARIABLE, worker_group.description(worker, 3, links[worker], parent_pipe=99))
-        assert worker_group.place() == (worker, 3)
+        assert worker_group.rank_and_size() == (worker, 3)
         assert worker_group.parent_pipe() == 99
         assert is_follower("auto") is is_follower("multiworker") is (worker > 0)
         assert is_follower("single") is False
-    monkeypatch.setenv(WORKER_VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "leash": 988}))
+    monkeypatch.setenv(WORKER_VARIABLE, json.dumps({"worker": 0, "of": 2, "links": [987], "parent_pipe": 988}))
     with pytest.raises(TrainingError, match="The connections named in TEXTGEN_WORKER do not exist"):
-        start("multiworker")
+        join_processes("multiworker")
     for pairs in links:
         for one in pairs:
             one.close()
@@ -111,7 +111,7 @@ def test_no_server_is_opened_unasked(variables: dict[str, str], strategy: str, m
     with pytest.raises(
         ConfigError, match=r"anyone who can connect can read and write files as you\. Set trust_network"
     ):
-        start(strategy)
+        join_processes(strategy)
 
 
 @pytest.mark.parametrize("workers", [2, pytest.param(3, marks=pytest.mark.slow)], indirect=True)

@@ -21,7 +21,9 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
-def start(name: str = "auto", start_timeout: float | None = None, *, trust_network: bool = False) -> Distribution:
+def join_processes(
+    name: str = "auto", start_timeout: float | None = None, *, trust_network: bool = False
+) -> Distribution:
     """Loads TensorFlow and joins the devices and processes of a run. Call it before TensorFlow is used.
 
     Args:
@@ -57,7 +59,11 @@ def start(name: str = "auto", start_timeout: float | None = None, *, trust_netwo
 
 
 def settled_strategy(name: str) -> str:
-    """Resolves "auto" to "multiworker" if there are several processes; else it stays, as it depends on the GPUs."""
+    """Resolves "auto" to "multiworker" if there are several processes; else it stays, as it depends on the GPUs.
+
+    Raises:
+        ConfigError: There is no such strategy, or `TF_CONFIG` or a variable of SLURM is not valid.
+    """
     if name not in STRATEGIES:
         raise ConfigError(f"strategy must be one of {', '.join(STRATEGIES)}. Received: {name!r}.")
     return "multiworker" if name == "auto" and _cluster_size() > 1 else name
@@ -83,7 +89,7 @@ def planned_shares(name: str, workers: int = 1) -> Shares:
         _require_devices(workers, count)
         return Shares(workers, workers)
     if processes > 1 and name == "multiworker":
-        if groups.place():
+        if groups.rank_and_size():
             return Shares(processes, processes)
         replicas = processes * max(1, len(_own_gpus(_joined_tasks())))
         return Shares(replicas, processes, _joined_tasks().num_machines, slurm.is_bound_to_cores())
@@ -100,11 +106,11 @@ def is_follower(name: str = "auto") -> bool:
     """Whether this is one of several processes and not the chief; does not load TensorFlow."""
     if num_processes(name) < 2:
         return False
-    if place := groups.place():
-        return place[0] > 0
+    if known := groups.rank_and_size():
+        return known[0] > 0
     if "TF_CONFIG" in os.environ:
         return _tf_config()[1] > 0
-    return slurm.number(slurm.TASK) > 0
+    return slurm.variable_as_int(slurm.TASK) > 0
 
 
 def _own_device(group: Group) -> tf.distribute.Strategy | None:
@@ -129,7 +135,7 @@ def _join(name: str) -> tf.distribute.Strategy | None:
     import tensorflow as tf
 
     if name == "multiworker":
-        return _join_processes()
+        return _join_servers()
     count = len(gpus())
     if name == "mirrored" and not count:
         cpus = tf.config.list_physical_devices("CPU")
@@ -141,7 +147,7 @@ def _join(name: str) -> tf.distribute.Strategy | None:
     return None
 
 
-def _join_processes() -> tf.distribute.Strategy:
+def _join_servers() -> tf.distribute.Strategy:
     """Joins the processes of `TF_CONFIG` or of the SLURM job step."""
     import tensorflow as tf
 
@@ -205,8 +211,8 @@ def _are_hidden() -> bool:
 
 def _cluster_size() -> int:
     """Number of processes, by the environment."""
-    if place := groups.place():
-        return place[1]
+    if known := groups.rank_and_size():
+        return known[1]
     if "TF_CONFIG" in os.environ:
         return len(_tf_config()[0])
     return slurm.number_of_tasks()

@@ -37,7 +37,7 @@ def require_same_state(
     """
     if distribution.num_workers == 1:
         return
-    number, step = _number(checkpoint, record), _step(checkpoint)
+    number, step = _state_hash(checkpoint, record), _step(checkpoint)
     of_chief, chiefs_step = distribution.total([number, step] if distribution.is_chief else [0.0, 0.0])
     (others,) = distribution.total([float(number != of_chief)])
     if not others:
@@ -47,14 +47,15 @@ def require_same_state(
     elif step == chiefs_step:
         other = "this process has read another record or another checkpoint"
     else:
-        other = f"this process from {_place(step)}"
+        other = f"this process from {_named_step(step)}"
     raise TrainingError(
-        f"The processes have read different states of the run: the chief goes on from {_place(int(chiefs_step))}, and "
-        f"{other}. Share the folder of models between all machines, and restart all of them."
+        "The processes have read different states of the run: the chief goes on from "
+        f"{_named_step(int(chiefs_step))}, and {other}. Share the folder of models between all machines, and restart "
+        "all of them."
     )
 
 
-def _number(checkpoint: Checkpoint | None, record: Mapping[str, Any] | None) -> float:
+def _state_hash(checkpoint: Checkpoint | None, record: Mapping[str, Any] | None) -> float:
     """A number that tells states apart.
 
     The position in a checkpoint has losses and the seconds of training, so it tells the tensors apart, too.
@@ -80,5 +81,5 @@ def _step(checkpoint: Checkpoint | None) -> int:
     return step if isinstance(step, int) else 0  # a position without a step is refused when it is restored
 
 
-def _place(step: int) -> str:
+def _named_step(step: int) -> str:
     return "the beginning" if step == START else f"step {step:,}"

@@ -61,14 +61,14 @@ def read_step() -> Step:
         ConfigError: SLURM's variables are missing, contradict each other, or number the tasks in another order.
     """
     hosts, tasks = expand_hosts(_variable(NODES)), expand_tasks(_variable(TASKS_PER_NODE))
-    count, task = number(TASKS), number(TASK)
+    count, task = variable_as_int(TASKS), variable_as_int(TASK)
     if len(hosts) != len(tasks) or sum(tasks) != count or task >= count:
         said = ", ".join(f"{name}={_variable(name)}" for name in (NODES, TASKS_PER_NODE, TASKS, TASK))
         raise ConfigError(f"SLURM's variables contradict each other: {said}. Start the step with srun.")
     nodes = [node for node, its_tasks in enumerate(tasks) for _ in range(its_tasks)]
     node = nodes[task]
     expected = {NODE: node, LOCAL_TASK: task - nodes.index(node)}
-    if any(name in os.environ and number(name) != value for name, value in expected.items()):
+    if any(name in os.environ and variable_as_int(name) != value for name, value in expected.items()):
         said = " and ".join(f"{name}={os.environ.get(name)}" for name in expected)
         raise ConfigError(
             f"SLURM has not distributed its tasks in blocks: task {task} has {said}, expected {node} and "
@@ -79,10 +79,10 @@ def read_step() -> Step:
 
 def number_of_tasks() -> int:
     """Number of tasks of the job step; 1 outside of one. Raises `ConfigError` if it is not a number."""
-    return number(TASKS) if TASKS in os.environ else 1
+    return variable_as_int(TASKS) if TASKS in os.environ else 1
 
 
-def number(name: str) -> int:
+def variable_as_int(name: str) -> int:
     """The value of a variable of SLURM that counts something.
 
     Raises:

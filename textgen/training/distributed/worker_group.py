@@ -171,10 +171,12 @@ def description(worker: int, size: int, links: Sequence[socket.socket], parent_p
 
     `textgen.system.child_processes.end_with` explains `parent_pipe`.
     """
-    return json.dumps({"worker": worker, "of": size, "links": [link.fileno() for link in links], "leash": parent_pipe})
+    return json.dumps(
+        {"worker": worker, "of": size, "links": [link.fileno() for link in links], "parent_pipe": parent_pipe}
+    )
 
 
-def place() -> tuple[int, int] | None:
+def rank_and_size() -> tuple[int, int] | None:
     """Number of this worker and number of workers; None if no launcher started this process."""
     known = _described()
     return (int(known["worker"]), int(known["of"])) if known else None
@@ -183,7 +185,7 @@ def place() -> tuple[int, int] | None:
 def parent_pipe() -> int | None:
     """The file descriptor that closes when the launcher ends; None if no launcher started this process."""
     known = _described()
-    return int(known["leash"]) if known else None
+    return int(known["parent_pipe"]) if known else None
 
 
 def join() -> Group | None:
