@@ -22,7 +22,7 @@ from textgen.training.config import TrainingConfig
 from textgen.training.distributed import distribution as distribution_module
 from textgen.training.distributed import joining, slurm
 from textgen.training.distributed.distribution import Distribution, Shares
-from textgen.training.distributed.joining import is_follower, planned_shares, join_processes
+from textgen.training.distributed.joining import is_follower, join_processes, planned_shares
 from textgen.training.distributed.worker_group import Group
 from textgen.training.distributed.workers import FINAL
 
