@@ -642,6 +642,18 @@ def test_a_planned_number_of_validations_grows_with_any_budget(
     assert _changed_training(given, later).num_validations == later.get("num_validations", 3)
 
 
+def test_the_time_of_compiling_does_not_count_for_the_length_of_a_longer_run(text: Path) -> None:
+    """Only 80 of 120 seconds would be spent again, in each 60 steps."""
+    from textgen.training.resumption import _length
+
+    training = plan_for(text, steps=6000).training_config
+    progress = {"step": 60, "epochs": 3.0, "seconds": 120.0}
+    assert _length(progress, training) == (12_000.0, 300.0), "of an older version"
+    assert _length(progress | {"compiling_seconds": 40.0}, training) == (8_000.0, 300.0)
+    assert _length(progress | {"compiling_seconds": 70.0}, training) == (0.0, 300.0), "hardly measured"
+    assert _length(progress | {"compiling_seconds": 40.0}, replace(training, minutes=20.0)) == (1200.0, 30.0)
+
+
 @pytest.mark.parametrize(
     ("name", "value", "was"),
     [

@@ -303,6 +303,28 @@ def trainer_of(tokenizer: Tokenizer, folder: Path, **settings: Any) -> Trainer:
     return Trainer(model, data_for(tokenizer, folder), config, folder / "checkpoints")
 
 
+@pytest.mark.parametrize(
+    ("limits", "left"),
+    [
+        ({"steps": 6}, [math.inf, 8, 6, 4, 2, 0]),
+        ({"steps": 6, "minutes": 10.0}, [580, 8, 6, 4, 2, 0]),
+        ({"steps": 6, "minutes": 28 / 60}, [8, 6, 4, 2, 0]),
+        ({"epochs": None, "minutes": 28 / 60}, [8, 6, 4, 2, 0]),
+    ],
+    ids=str,
+)
+def test_the_time_left_does_not_count_the_time_of_compiling(
+    tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, limits: dict[str, Any], left: list[float]
+) -> None:
+    """The first step takes 20 seconds and each later one 2; until there is one, nothing tells the speed."""
+    from textgen.training.stopwatch import Stopwatch
+
+    seconds, watch = itertools.count(20, 2), Watch([])
+    monkeypatch.setattr(Stopwatch, "read", lambda watch: (float(next(seconds)), 1.0))
+    trainer_of(tokenizer, tmp_path, num_validations=1, **limits).run([watch], RunReport("model", {}))
+    assert [report.seconds_left for report in watch.steps] == pytest.approx(left)
+
+
 def test_padding_counts_neither_for_the_speed_nor_for_the_loss(
     tokenizer: Tokenizer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -62,7 +62,7 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
     "tokens": {"folder": str, "train": int, "valid": int},
     "files?": {str: {"size": int, "sha256": str}},
     "start": {"name": (str, None)},
-    "progress": {"best_step?": int},
+    "progress": {"best_step?": int, "compiling_seconds?": float},
     "is_patience_planned?": bool,
     "are_validations_planned?": bool,
     "start_fraction?": float,
@@ -203,15 +203,17 @@ def _more_validations(record: Mapping[str, Any], training: TrainingConfig) -> in
 def _length(progress: Mapping[str, Any], training: TrainingConfig) -> tuple[float, float]:
     """Seconds of a run and its passes over the text, judged by its progress so far; 0 for what that does not tell.
 
-    Without a limit of minutes, the seconds are those at the speed so far, unless compiling has taken much of the time.
+    Without a limit of minutes, the seconds are those at the speed so far, compiling left out, if it has been measured.
     """
     step, passes, seconds = (progress[name] for name in ("step", "epochs", "seconds"))
+    measured = seconds - progress.get("compiling_seconds", 0.0)  # which older versions did not record
     if not (step and passes and seconds):
         return 60 * (training.minutes or 0.0), training.epochs or 0.0
     limits = (training.steps, step), (training.epochs, passes), (training.minutes, seconds / 60)
     length = min(limit / done for limit, done in limits if limit is not None)  # relative to what is done
-    is_measured = training.minutes is not None or seconds >= MEASURABLE
-    return length * seconds if is_measured else 0.0, length * passes
+    if training.minutes is None:
+        seconds = measured if measured >= MEASURABLE else 0.0
+    return length * seconds, length * passes
 
 
 def with_origin(record: dict[str, Any], folder: Path, vocabulary: bytes) -> dict[str, Any]:

@@ -423,6 +423,7 @@ class _Run:
             "best_step": self._saved_step,
             "epochs": self._trainer.epochs(),
             "seconds": position.seconds,
+            "compiling_seconds": position.compiling_seconds,
             "left_out": position.health.left_out,
             "rollbacks": position.health.rollbacks,
         }

@@ -269,7 +269,7 @@ class Trainer:
         position = self.position
         reason = self._agree()
         if self._began is not None:
-            position.compiling_seconds += position.seconds - self._began
+            position.compiling_seconds = self._compiling_seconds
             self._began = None
         reason = self.reader.reached(position) or reason
         is_due = parts_done(self.progress(), self.config.num_validations) > position.validations
@@ -367,11 +367,11 @@ class Trainer:
             self.position.learning_rate = observer.learning_rate
 
     def _report_step(self, update: _PendingUpdate) -> None:
-        progress, seconds, gradient = self.progress(), self.position.seconds, update.gradient
+        gradient = update.gradient
         report = StepReport(
             step=update.step,
             epochs=update.epochs,
-            progress=progress,
+            progress=self.progress(),
             nats_per_token=gradient.nats,
             learning_rate=update.learning_rate,
             gradient_norm=gradient.norm,
@@ -379,12 +379,18 @@ class Trainer:
             tokens_per_second=self._speed.add(
                 update.tokens / update.seconds, is_sampled=gradient.is_sampled, window_fraction=update.window_fraction
             ),
-            seconds_left=seconds / progress * (1 - progress) if progress else math.inf,
+            seconds_left=self.reader.seconds_left(self.position, self._compiling_seconds),
             is_sampled=gradient.is_sampled,
             window_fraction=update.window_fraction,
         )
         for observer in self._observers:
             observer.on_step(report)
+
+    @property
+    def _compiling_seconds(self) -> float:
+        """Duration of the first step of each process so far, this one included."""
+        began = self.position.seconds if self._began is None else self._began
+        return self.position.compiling_seconds + (self.position.seconds - began)
 
     def _weight_names(self) -> list[str]:
         names = {id(weight): name for name, weight in self.model.named_weights().items()}

@@ -106,6 +106,26 @@ class WindowReader:
             spent = max(spent, position.seconds / (60 * self._config.minutes))
         return min(1.0, spent)
 
+    def seconds_left(self, position: Position, compiling_seconds: float) -> float:
+        """Seconds until the limit that is reached first, at the speed of the steps so far.
+
+        Args:
+            position: Where the run is.
+            compiling_seconds: Duration of the steps so far in which TensorFlow compiled the network. What is left has
+                no such step.
+
+        Returns:
+            The seconds; infinity if only steps limit the run, and none has been measured.
+        """
+        steps_left = max(0.0, self._total_steps - position.step)
+        steps, seconds = position.step - 1, position.seconds - compiling_seconds  # those measured
+        left = math.inf if steps_left else 0.0
+        if steps > 0 and seconds > 0:
+            left = seconds / steps * steps_left
+        if self._config.minutes is not None:
+            left = min(left, max(0.0, 60 * self._config.minutes - position.seconds))
+        return left
+
     def reached(self, position: Position) -> str:
         """Which limit of the length the position has reached; "" if none."""
         if self.progress(position) < 1.0:

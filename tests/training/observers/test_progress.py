@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import math
 from dataclasses import replace
 
 import pytest
@@ -32,6 +33,12 @@ def test_plain_lines_where_there_is_no_terminal(monkeypatch: pytest.MonkeyPatch)
     assert " 50 %  step 50  ppl 7.4  loss 2.000  12,345 tokens/s  1:01 left" in text
     assert "held-out loss 2.1000, perplexity 8.17, 1.500 bits per byte, the best so far" in text
     assert "  | Once a fox\n  | said nothing." in text
+
+
+def test_a_time_left_that_is_not_known_is_not_shown(monkeypatch: pytest.MonkeyPatch) -> None:
+    text = plain_lines(replace(STEP, seconds_left=math.inf), monkeypatch)
+    assert "  12,345 tokens/s\n" in text
+    assert "left" not in text
 
 
 def test_a_sample_is_shown_as_it_is(capsys: pytest.CaptureFixture[str]) -> None:

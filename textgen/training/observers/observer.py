@@ -20,7 +20,7 @@ class StepReport:
         gradient_norm: Norm of the gradient, before clipping.
         gradient_norms: Norm of the gradient of each weight, by name.
         tokens_per_second: Speed, a running mean.
-        seconds_left: Estimated seconds until the end of the run.
+        seconds_left: Estimated seconds until the end of the run; infinity while no step tells them.
         is_sampled: Whether the loss is an estimate, from a sampled softmax.
         window_fraction: Length of the windows of the batch relative to full ones.
     """

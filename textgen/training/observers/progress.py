@@ -104,13 +104,11 @@ class Display(Observer):
             f"ppl {about}{short(math.exp(min(nats, 99.0)), 1)}" if width >= 90 else "",
             f"loss {about}{nats:.3f}",
             f"{report.tokens_per_second:,.0f} tokens/s" if width >= NARROW else "",
-            f"{_clock(report.seconds_left)} left",
+            f"{_clock(report.seconds_left)} left" if math.isfinite(report.seconds_left) else "",
         ]
         return "  ".join(filter(None, parts))
 
 
 def _clock(seconds: float) -> str:
-    if not math.isfinite(seconds):
-        return "?"
     hours, rest = divmod(int(seconds), 3600)
     return f"{hours}:{rest // 60:02d}:{rest % 60:02d}" if hours else f"{rest // 60}:{rest % 60:02d}"
