@@ -64,6 +64,34 @@ NOISES: dict[str, Any] = {
 }  # fmt: skip
 
 
+def test_a_run_of_an_older_version_reads_the_windows_of_its_version(
+    text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Its record does not tell of windows, none of which begins a text."""
+    plan, ends = plan_for(text, num_validations=1, epochs=None), list[bytes]()
+    snapshot = Snapshot(0, tmp_path / "older", tmp_path / "rest")
+    train(plan, tmp_path / "newer")
+    monkeypatch.setattr("textgen.training.run_start.WINDOWS_FORMAT", 1)
+    train(plan, tmp_path / "older", options=RunOptions(observers=[snapshot]))
+    record = read_training(tmp_path / "rest")
+    assert record.pop("windows_format") == 1
+    write_training(tmp_path / "rest", record)
+    monkeypatch.undo()
+    assert "windows_format" not in resume(tmp_path / "rest").training
+    for name in ("newer", "older", "rest"):
+        ends.append((tmp_path / name / "checkpoints" / "step-000000012" / "tensors.safetensors").read_bytes())
+    assert ends[0] != ends[1] == ends[2]
+
+
+def test_a_run_of_a_newer_version_with_other_windows_is_not_resumed(short_run: Run, tmp_path: Path) -> None:
+    with pytest.MonkeyPatch.context() as patch:
+        folder = short_run.copy(tmp_path, patch)
+        record = read_training(folder)
+        write_training(folder, record | {"windows_format": record["windows_format"] + 1})
+        with pytest.raises(TrainingError, match=r"A newer version of textgen began the run .* start a new run\.$"):
+            resume(folder, {"steps": 20})
+
+
 @pytest.mark.slow
 @pytest.mark.usefixtures("two_shards")
 def test_a_run_with_all_noises_is_resumed_exactly(text: Path, tmp_path: Path) -> None:

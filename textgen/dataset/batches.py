@@ -53,6 +53,11 @@ if TYPE_CHECKING:
     import tensorflow as tf
 
 
+# Version of the windows that a run reads. In version 1 all are those of the ring; since version 2 some begin a text.
+# A resumed run reads those of the version with which it began, see `textgen.training.window_reader`. So a change of the
+# order, of the openings, of the keys below or of `num_fresh` needs the next number, and leaves older ones as they are.
+WINDOWS_FORMAT = 2
+
 # keys that give labels, openings and fresh windows random numbers other than those of documents
 LABEL_KEY, OPENING_KEY, FRESH_KEY = 1, 2, 3
 OPENED = -1  # in a ring: an end-of-document token that is an input but not a target

@@ -19,6 +19,7 @@ from typing import Any
 
 from textgen.corpus.config import CorpusConfig, recorded_config
 from textgen.corpus.corpus import Corpus
+from textgen.dataset.batches import WINDOWS_FORMAT
 from textgen.dataset.prepared_corpus import PreparedCorpus, is_prepared, open_corpus
 from textgen.dataset.token_cache import TokenData, encode_and_split
 from textgen.errors import ConfigError, CorpusError, RemoteError, SavedModelError, TextgenError, TrainingError
@@ -60,6 +61,7 @@ RESUMED = {  # schema of the parts of training.json that only resuming reads
         "valid_fingerprint?": (str, None),
     },
     "tokens": {"folder": str, "train": int, "valid": int},
+    "windows_format?": int,
     "files?": {str: {"size": int, "sha256": str}},
     "start": {"name": (str, None)},
     "progress": {"best_step?": int, "compiling_seconds?": float},
@@ -111,6 +113,11 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
     except (ValueError, TextgenError) as error:
         problem = str(error).removesuffix(".")
         raise SavedModelError(f"{folder / TRAINING} is damaged: {problem}. {COPY_AGAIN}") from None
+    if record.get("windows_format", 1) > WINDOWS_FORMAT:
+        raise TrainingError(
+            f"A newer version of textgen began the run in {folder} and reads its text in another way: resume it with "
+            "that version, or start a new run."
+        )
     if not os.path.lexists(folder / MANIFEST):
         record = _without_scores(record)
     _refuse_other(settings, record, sources)

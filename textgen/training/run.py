@@ -253,6 +253,7 @@ class _Run:
                 hooks=Hooks(self._save, _sample_writer(self._model, setup.tokenizer)),
                 distribution=self._distribution,
                 token_bytes=setup.tokenizer.token_bytes,
+                windows_format=setup.record.get("windows_format", 1),
             )
             self._distribution.total([])  # all have the text of the first epoch, also where it is segmented anew
         if checkpoint:

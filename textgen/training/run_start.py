@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from textgen.corpus.labels import named
+from textgen.dataset.batches import WINDOWS_FORMAT
 from textgen.dataset.ngram_index import MAX_NGRAMS, NgramIndex, index_stream
 from textgen.dataset.prepared_corpus import PreparedCorpus
 from textgen.dataset.split import MAX_TIMES_OFF
@@ -224,6 +225,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
             "bytes": plan.facts.stats.bytes,
         },
         "tokens": {"folder": str(data.train.folder), "train": len(data.train), "valid": len(data.valid)},
+        "windows_format": WINDOWS_FORMAT,
         "tokenizer": to_dict(plan.tokenizer_config),
         "labels": list(tokenizer.labels),
         "model": to_dict(model_config),

@@ -26,6 +26,7 @@ from typing import NoReturn
 import numpy as np
 import tensorflow as tf
 
+from textgen.dataset.batches import WINDOWS_FORMAT
 from textgen.dataset.token_cache import TokenData
 from textgen.errors import Interrupted, TextgenError, TrainingError
 from textgen.model.language_model import LanguageModel
@@ -93,6 +94,7 @@ class Trainer:
         hooks: Hooks = Hooks(),  # noqa: B008 - immutable
         distribution: Distribution | None = None,
         token_bytes: np.ndarray | None = None,
+        windows_format: int = WINDOWS_FORMAT,
     ) -> None:
         """Prepares a run; nothing is written yet.
 
@@ -105,6 +107,7 @@ class Trainer:
             distribution: Devices and processes that train together; one device if None.
             token_bytes: Bytes of text that each token stands for, [V], by which validations choose a part of the
                 held-out text; if None, they choose it by the number of tokens.
+            windows_format: Version of the windows that the run began with.
 
         Raises:
             ConfigError: The batch cannot be divided among the replicas, or nothing limits the length of the run.
@@ -113,7 +116,7 @@ class Trainer:
         self.config = config
         self.position = Position(settings=to_dict(config))
         self._distribution = distribution or Distribution()
-        self.reader = WindowReader(data.train, config, model, self._distribution.local_rows(config))
+        self.reader = WindowReader(data.train, config, model, self._distribution.local_rows(config), windows_format)
         self._train_step = TrainStep(model, config, self._distribution, data.train.counts)
         self._averaging = make_averaging(config, model)
         self.validator = Validator(

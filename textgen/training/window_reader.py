@@ -8,7 +8,7 @@ from typing import Any
 
 import numpy as np
 
-from textgen.dataset.batches import Batches
+from textgen.dataset.batches import WINDOWS_FORMAT, Batches
 from textgen.dataset.token_stream import TokenStream
 from textgen.errors import ConfigError
 from textgen.model.language_model import LanguageModel
@@ -27,7 +27,14 @@ class WindowReader:
         rows: The rows of each batch that this process reads.
     """
 
-    def __init__(self, stream: TokenStream, config: TrainingConfig, model: LanguageModel, rows: slice) -> None:
+    def __init__(
+        self,
+        stream: TokenStream,
+        config: TrainingConfig,
+        model: LanguageModel,
+        rows: slice,
+        windows_format: int = WINDOWS_FORMAT,
+    ) -> None:
         """Prepares reading.
 
         Args:
@@ -35,6 +42,7 @@ class WindowReader:
             config: Settings of training.
             model: Network that is trained, for its padding and directions.
             rows: Rows of each batch that this process reads.
+            windows_format: Version of the windows that the run began with.
 
         Raises:
             ConfigError: Nothing limits the length of the run.
@@ -49,7 +57,7 @@ class WindowReader:
             config.random_bptt,
             config.label_dropout,
             model.config.direction,
-            has_fresh=True,
+            has_fresh=windows_format >= 2,
         )
         self._config = config
         self._steps_per_window = len(model.config.directions) * config.sequence_length
