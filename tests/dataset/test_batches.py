@@ -150,7 +150,7 @@ def long_stream(folder: Path, labels: Sequence[str] = ()) -> TokenStream:
     records = [{"text": text, "by": label} for text, label in zip([texts[0], "short", texts[1]], "acb", strict=True)]
     (folder / "text.jsonl").write_text("\n".join(map(json.dumps, records)), encoding="utf-8")
     corpus = Corpus([folder / "text.jsonl"], CorpusConfig(labels="by" if labels else None))
-    return encode_corpus(corpus, ByteTokenizer().with_labels(labels), folder / "stream")
+    return encode_corpus(corpus, ByteTokenizer().with_labels(tuple(labels)), folder / "stream")
 
 
 @pytest.mark.parametrize("labels", [(), ("a", "b", "c")])
@@ -273,6 +273,34 @@ def test_windows_that_begin_a_text_are_resumed_at_any_step_and_read_by_rows(
     for step in range(len(whole)):
         assert same(list(data.epoch(1, step)), whole[step:])
     assert same(list(data.epoch(1, rows=slice(1, 3))), [(inputs[1:3], targets[1:3]) for inputs, targets in whole])
+
+
+def test_labels_are_withheld_in_a_window_that_begins_a_text_where_the_ring_withholds_them(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Also before the place at which the ring of the epoch begins."""
+    monkeypatch.setattr(token_files, "OPENING_TOKENS", 200)
+    stream = long_stream(tmp_path, "abc")
+    ring = Batches(stream, 1, 17, PAD, 5, label_dropout=0.5)
+    checked = 0
+    for epoch in range(8):
+        plain = [inputs[0] for inputs, _ in ring.epoch(epoch)]
+        whole = np.concatenate(plain)
+        whole = np.tile(whole[whole != PAD], 2)
+        windows = {tuple(whole[at : at + 17].tolist()) for at in range(len(whole) - 17)}
+        for (inputs, _), of_ring in zip(replace(ring, has_fresh=True).epoch(epoch), plain, strict=True):
+            if not np.array_equal(own := unmarked(inputs[0]), of_ring) and PAD not in own:
+                assert tuple(own.tolist()) in windows
+                checked += 1
+    assert checked > 20
+
+
+@pytest.mark.parametrize(
+    ("windows", "blocks", "expected"), [(7, 1, 0), (8, 1, 1), (15, 1, 1), (16, 1, 2), (31, 4, 1), (64, 8, 2)]
+)
+def test_an_epoch_of_few_windows_has_one_that_begins_a_text(windows: int, blocks: int, expected: int) -> None:
+    """But not if it would be more than one in 8."""
+    assert num_fresh(windows, blocks) == expected
 
 
 def test_evaluation_opens_nothing(tmp_path: Path) -> None:

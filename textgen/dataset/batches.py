@@ -200,7 +200,7 @@ class Batches:
         rows, columns = np.nonzero(inputs >= first)
         if self.seed is not None and len(rows):
             length = _ring_length(stream, self.seed)
-            drawn = Permutation(length, self.seed, epoch, LABEL_KEY)(starts[rows, 0] + columns)
+            drawn = Permutation(length, self.seed, epoch, LABEL_KEY)((starts[rows, 0] + columns) % length)
             withheld = drawn < self.label_dropout * length
             inputs[rows[withheld], columns[withheld]] = first
 
@@ -259,6 +259,7 @@ def num_fresh(windows: int, blocks: int) -> int:
     A network needs some hundred of them to learn how a text begins; fewer if it often reads an opening, after whatever
     text. Each costs context, in two windows. One window in 32 raised the loss of 300,000 tokens by 0.3 to 0.4 %, one in
     75 by nothing. One in 8 raised that of 200 fables by 0.2 %, one in 32 by less than 0.1 %.
+    An epoch of 8 windows or more has one: otherwise no epoch of a short text would.
 
     Args:
         windows: Windows of all rows in the epoch.
@@ -269,7 +270,7 @@ def num_fresh(windows: int, blocks: int) -> int:
         (55, 13, 64, 100)
     """
     most = windows // (8 if blocks < windows // 8 else 32)
-    return max(windows // 128, min(most, 64))
+    return max(windows // 128, min(most, 64), 1 if windows >= 8 else 0)
 
 
 def _ring_length(stream: TokenStream, seed: int | None) -> int:
