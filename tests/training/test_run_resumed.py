@@ -68,19 +68,19 @@ def test_a_run_of_an_older_version_reads_the_windows_of_its_version(
     text: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """Its record does not tell of windows, none of which begins a text."""
-    plan, ends = plan_for(text, num_validations=1, epochs=None), list[bytes]()
-    snapshot = Snapshot(0, tmp_path / "older", tmp_path / "rest")
+    plan, rest = plan_for(text, num_validations=1), tmp_path / "rest"
     train(plan, tmp_path / "newer")
-    monkeypatch.setattr("textgen.training.run_start.WINDOWS_FORMAT", 1)
-    train(plan, tmp_path / "older", options=RunOptions(observers=[snapshot]))
-    record = read_training(tmp_path / "rest")
+    with monkeypatch.context() as patch:
+        patch.setattr("textgen.training.run_start.WINDOWS_FORMAT", 1)
+        snapshot = Snapshot(0, tmp_path / "older", rest)
+        train(plan, tmp_path / "older", options=RunOptions(observers=[snapshot]))
+    record = read_training(rest)
     assert record.pop("windows_format") == 1
-    write_training(tmp_path / "rest", record)
-    monkeypatch.undo()
-    assert "windows_format" not in resume(tmp_path / "rest").training
-    for name in ("newer", "older", "rest"):
-        ends.append((tmp_path / name / "checkpoints" / "step-000000012" / "tensors.safetensors").read_bytes())
-    assert ends[0] != ends[1] == ends[2]
+    write_training(rest, record)
+    assert "windows_format" not in resume(rest).training
+    last = "checkpoints/step-000000012/tensors.safetensors"
+    newer, older, resumed = ((tmp_path / name / last).read_bytes() for name in ("newer", "older", "rest"))
+    assert newer != older == resumed
 
 
 def test_a_run_of_a_newer_version_with_other_windows_is_not_resumed(short_run: Run, tmp_path: Path) -> None:
