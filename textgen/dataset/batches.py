@@ -259,7 +259,8 @@ def num_fresh(windows: int, blocks: int) -> int:
     A network needs some hundred of them to learn how a text begins; fewer if it often reads an opening, after whatever
     text. Each costs context, in two windows. One window in 32 raised the loss of 300,000 tokens by 0.3 to 0.4 %, one in
     75 by nothing. One in 8 raised that of 200 fables by 0.2 %, one in 32 by less than 0.1 %.
-    An epoch of 8 windows or more has one: otherwise no epoch of a short text would.
+    An epoch of 8 windows or more has one: otherwise no epoch of a short text would. In 30 epochs of a document of 13
+    windows it more than doubled how many texts begin as its paragraphs do, and did not raise the loss.
 
     Args:
         windows: Windows of all rows in the epoch.
