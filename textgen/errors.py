@@ -93,7 +93,8 @@ class Interrupted(TextgenError):
 
     Attributes:
         said: What has happened, without the advice to resume the run.
-        exit_code: 128 plus the number of the signal, as in a shell.
+        signal_number: Number of the signal.
+        exit_code: 128 plus this number, as in a shell.
         folder: Folder of the run if it can be resumed.
 
     Args:
@@ -105,5 +106,6 @@ class Interrupted(TextgenError):
     def __init__(self, said: str, signal_number: int, *, folder: Path | None = None) -> None:
         super().__init__(f"{said} Use resume to go on." if folder else said)
         self.said = said
+        self.signal_number = signal_number
         self.exit_code = 128 + signal_number
         self.folder = folder

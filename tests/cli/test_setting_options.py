@@ -182,7 +182,7 @@ def reading(monkeypatch: pytest.MonkeyPatch) -> list[CorpusConfig]:
         return SimpleNamespace(stats=lambda: None)
 
     monkeypatch.setattr(checked_inputs, "open_corpus", opened)
-    monkeypatch.setattr(checked_inputs, "check_text", lambda *given: {})
+    monkeypatch.setattr(checked_inputs, "read_and_check", lambda *given: {})
     # one setting alone may contradict a default
     monkeypatch.setattr(checked_inputs, "check_settings", lambda *given: None)
     return found

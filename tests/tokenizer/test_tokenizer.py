@@ -168,7 +168,7 @@ NO_THREADS = "num_threads must be a whole number of at least 1, or -1 for one th
         (lambda own: own.with_labels(["a\0b"]), "labels[0] 'a\\x00b' has the character U+0000, which a vocabulary"),
         (
             lambda own: own.with_labels(["\ud800"]),
-            "labels[0] '\\ud800' contains half of a character (a lone surrogate)",
+            "labels[0] must be valid text. Received: '\\ud800', which holds half a character (a lone surrogate)",
         ),
         (lambda own: own.with_labels("a" * 201), "labels[0] has 201 characters, at most 200 are allowed."),
     ],

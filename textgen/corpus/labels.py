@@ -13,6 +13,7 @@ from typing import Any
 
 from textgen.arguments import check_is_text
 from textgen.errors import ConfigError, CorpusError
+from textgen.settings import check_text
 from textgen.wording import counted, one_line, short_repr, shortened
 
 FOLDER = "folder"  # value of `CorpusConfig.labels`: use folder names as labels
@@ -96,12 +97,7 @@ def check_label(name: str, label: object) -> None:
         raise ConfigError(f"{name} has {counted(len(text), 'character')}, at most {MAX_LABEL_CHARS} are allowed.")
     if "\0" in text:
         raise ConfigError(f"{name} {text!r} has the character U+0000, which a vocabulary cannot hold. Remove it.")
-    try:
-        text.encode()
-    except UnicodeEncodeError:
-        raise ConfigError(
-            f"{name} {text!r} contains half of a character (a lone surrogate). Write both halves."
-        ) from None
+    check_text(name, text)
 
 
 def least_documents(counts: Mapping[str, int]) -> int:

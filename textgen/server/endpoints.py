@@ -13,12 +13,12 @@ from msgspec import Raw
 from starlette.requests import Request
 from starlette.responses import Response
 
-from textgen.errors import TokenizerError
+from textgen.errors import SavedModelError, TokenizerError
 from textgen.generation.config import SamplingConfig
 from textgen.generation.generator import Generator
 from textgen.generation.text_state import TextState, state_bytes
 from textgen.server.completions import described, read_state
-from textgen.server.failures import ApiError, encode, encoded, naming, no_model
+from textgen.server.failures import ApiError, closing, encode, encoded, naming, no_model, unavailable
 from textgen.server.planning import check_kept, in_thread_if_long, label_at, label_of, lead_of
 from textgen.server.requests import (
     DetokenizeRequest,
@@ -244,7 +244,7 @@ def _imported(body: bytes, model: ServedModel, generator: Generator) -> TextStat
         write_chunks(file, [body])
         try:
             return generator.load_state(file)
-        except Exception as error:  # noqa: BLE001 the bytes are somebody's: whatever is wrong with them is no bug
+        except SavedModelError as error:
             reason = str(error).replace(str(file), "The file").replace("Cannot read the state in The file: ", "")
             raise ApiError(400, f"This is no state of the model {model.name!r}: {reason}", param="state") from None
 
@@ -300,7 +300,7 @@ async def ready(resources: Resources) -> Response:
     Models that are loaded anew, replaced or removed later change nothing: other ones may be asked for meanwhile.
     """
     if resources.is_draining or not resources.models.has_loaded:
-        raise ApiError(503, "The server is closing." if resources.is_draining else "No model is loaded yet.")
+        raise closing() if resources.is_draining else unavailable("No model is loaded yet.")
     return answer({"status": "ready"})
 
 

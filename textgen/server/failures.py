@@ -11,11 +11,10 @@ import msgspec
 from starlette.responses import Response
 
 from textgen.errors import ConfigError, TextgenError, TokenizerError
-from textgen.wording import shortened
+from textgen.wording import listed, shortened
 
 TYPES = {401: "authentication_error", 403: "permission_error", 404: "not_found_error", 429: "rate_limit_error"}
 BUSY = "server_busy"  # code of the error for requests that are more than the server can take
-NAMED = 20  # maximum number of models that an error names
 MAX_MESSAGE_CHARS = 1000  # maximum number of characters of a message, which may quote the request
 
 
@@ -136,7 +135,7 @@ def no_model(name: str, names: Sequence[str]) -> ApiError:
     """
     message = "There is no model yet: train one first."
     if names:
-        message = f"There is no model {name[:200]!r}. There are: {', '.join(names[:NAMED])}."
+        message = f"There is no model {name[:200]!r}. There are: {listed(names)}."
     return ApiError(404, message, param="model", code="model_not_found")
 
 

@@ -86,7 +86,7 @@ class EventStream:
             await self._send(send, {"type": "http.response.body", "body": b"", "more_body": False})
         finally:
             first.cancel()
-            with suppress(asyncio.CancelledError, Exception, StopAsyncIteration):
+            with suppress(asyncio.CancelledError, Exception):
                 await first
 
     async def _send_events(self, first: asyncio.Future[bytes], send: Send) -> None:

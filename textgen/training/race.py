@@ -113,7 +113,7 @@ def _stopped(names: Sequence[str], error: Interrupted) -> Interrupted:
     return Interrupted(
         f"Stopped while {' and '.join(map(_shown, names))} were being compared, so nothing is saved. Start again; "
         "to skip the comparison, set start to one of them (none for random weights).",
-        error.exit_code - 128,
+        error.signal_number,
     )
 
 

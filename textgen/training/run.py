@@ -17,7 +17,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from textgen.errors import SavedModelError, TextgenError, Unreadable, WorkerLost
+from textgen.errors import Interrupted, SavedModelError, TextgenError, Unreadable, WorkerLost
 from textgen.generation.config import SamplingConfig
 from textgen.model.directions import one_way
 from textgen.saved_model.creation import claimed, claimed_or_another
@@ -330,9 +330,9 @@ class _Run:
                 if reached.step and not reached.has_best:  # no validation has chosen weights
                     self._save(None, trainer.weights_to_save())
             with suppress(Exception):
-                status = (
-                    "interrupted" if hasattr(error, "exit_code") else f"failed: {str(error) or type(error).__name__}"
-                )
+                status = f"failed: {str(error) or type(error).__name__}"
+                if isinstance(error, (Interrupted, WorkerLost)):
+                    status = "interrupted"
                 self._write(status, None)  # the best scores may be of weights that could not be saved
             raise
 

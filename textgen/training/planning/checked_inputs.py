@@ -16,7 +16,7 @@ from textgen.settings import from_dict, select
 from textgen.tokenizer.tokenizer import Tokenizer
 from textgen.training.planning.checks import check_settings
 from textgen.training.planning.inputs import Sources, held_out_text
-from textgen.training.planning.plan import check_text
+from textgen.training.planning.plan import read_and_check
 from textgen.training.planning.start_choice import given_start
 from textgen.wording import Say
 
@@ -60,7 +60,7 @@ def open_inputs(
     text = open_corpus(paths, config, is_alone=valid_file is None)
     held_out = None if valid_file is None else held_out_text(valid_file, text)
     sources = Sources(held_out, model, tokenizer, may_choose_base=start is None)
-    check_text(text, settings, sources, note)
+    read_and_check(text, settings, sources, note)
     return text, sources
 
 

@@ -170,7 +170,7 @@ def make_plan(
         TokenizerError: No vocabulary can be learned from the text, or character_coverage does not suit its kind.
     """
     check_settings(settings or {}, preset, sources.start)
-    given = check_text(corpus, settings or {}, sources)
+    given = read_and_check(corpus, settings or {}, sources)
     if "batch_size" in given:
         require_shares(given["batch_size"], hardware.shares.replicas)
     hardware = hardware.measured()
@@ -182,7 +182,7 @@ def make_plan(
     return _plan_by_rule(corpus, given, preset, sources, hardware)
 
 
-def check_text(
+def read_and_check(
     corpus: Corpus | PreparedCorpus,
     settings: Mapping[str, Any],
     sources: Sources = Sources(),  # noqa: B008 - immutable
