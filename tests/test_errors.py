@@ -33,7 +33,7 @@ def kinds() -> list[str]:
 
 def made(kind: type[TextgenError]) -> TextgenError:
     """An error with something in each of its arguments."""
-    values: dict[str, Any] = {"Path": Path("/a/b"), "str": "It broke. Mend it.", "int": 15}
+    values: dict[str, Any] = {"Path": Path("/a/b"), "str": "It broke. Mend it.", "Advice": "Mend it.", "int": 15}
     own = kind.__init__ is not Exception.__init__
     parameters = inspect.signature(kind).parameters.values() if own else ()
     arguments = [values[each.annotation] for each in parameters if each.kind == each.POSITIONAL_OR_KEYWORD]

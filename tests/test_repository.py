@@ -24,7 +24,6 @@ OTHER_WORDS = re.compile(  # instead of MAX and MIN, at the beginning of a name
     "|LEAST|SHORTEST|SMALLEST|LOWEST|FEWEST|SLOWEST|EARLIEST|MINIMUM|ENOUGH)(_.*)?"
 )
 NO_LIMITS = [  # constants that begin with such a word, and are about a limit
-    "textgen/cli/plan_report.py: LIMIT_REACHED",
     "textgen/storage/cache_eviction.py: LIMIT_VARIABLE",
     "textgen/storage/remote_cache.py: LIMIT_PARTS",
 ]

@@ -73,7 +73,7 @@ def of_all_commands(models: Path, folder: Path) -> dict[str, list[Any]]:
     plan = make_plan(Corpus([text], CorpusConfig()), {"tokenizer": "byte"}, hardware=Hardware(1e11))
     shutil.copytree(model, folder / "models" / "tiny")
     write_training(folder / "models" / "tiny", record)
-    tuned: Any = SimpleNamespace(nats_per_token_before=2.0, nats_per_token_after=1.5, steps=3)
+    tuned: Any = SimpleNamespace(nats_per_token_before=2.0, nats_per_token_after=1.5, best_step=3)
     scores = Scores(nats_per_token=1.5, bits_per_byte=1.5, perplexity_per_token=4.5, tokens=5, bytes=9)
     reading = ("--models-dir", str(folder / "models"))
     return {

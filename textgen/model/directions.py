@@ -46,8 +46,8 @@ def one_way(
     """
     if direction == "both":
         raise ConfigError(
-            "direction is 'both', and one is needed: give forward or backward. A saved model has network() for the "
-            "whole network and numpy_models() for each direction."
+            "One direction is needed, forward or backward. Received: 'both'. A saved model has network() for the whole "
+            "network and numpy_models() for each direction."
         )
     check_bounds("direction", direction, Setting("", choices=WAYS))
     if direction not in config.directions:

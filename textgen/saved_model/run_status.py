@@ -7,7 +7,7 @@ from typing import Any
 
 RUNNING, INTERRUPTED, FINISHED, FAILED = "running", "interrupted", "finished", "failed"
 STATUSES = (RUNNING, INTERRUPTED, FINISHED, FAILED)
-LIMIT_OF_MINUTES = "the limit of "  # how the reason begins that `minutes_over` makes
+OVER_BY_TIME = "the limit of "  # how the reason begins that `minutes_over` makes
 
 
 def status_word(training: Mapping[str, Any]) -> str:
@@ -39,7 +39,7 @@ def minutes_over(minutes: str, epochs: str) -> str:
         >>> minutes_over("10 minutes", "0.50 of 4")
         'the limit of 10 minutes is reached at epoch 0.50 of 4'
     """
-    return f"{LIMIT_OF_MINUTES}{minutes} is reached at epoch {epochs}"
+    return f"{OVER_BY_TIME}{minutes} is reached at epoch {epochs}"
 
 
 def is_ended_by_minutes(training: Mapping[str, Any]) -> bool:
@@ -52,4 +52,4 @@ def is_ended_by_minutes(training: Mapping[str, Any]) -> bool:
         >>> is_ended_by_minutes({"status": f"{FINISHED}: {minutes_over('1 minute', '0.50')}"})
         True
     """
-    return str(training.get("status")).startswith(f"{FINISHED}: {LIMIT_OF_MINUTES}")
+    return str(training.get("status")).startswith(f"{FINISHED}: {OVER_BY_TIME}")

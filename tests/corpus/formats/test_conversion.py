@@ -35,5 +35,5 @@ def test_each_file_once() -> None:
 
 def test_a_folder_that_cannot_be_written_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tempfile.tempdir", str(tmp_path / "missing"))
-    with pytest.raises(CannotWrite, match="set TMPDIR to a folder with more space"):
+    with pytest.raises(CannotWrite, match="Try again, or set TMPDIR to another folder"):
         Conversions().converted(subtitles(Path("a.srt"), []))
