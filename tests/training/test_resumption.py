@@ -276,7 +276,7 @@ def test_a_run_from_before_an_encoding_could_be_left_open_is_resumed(folder: Pat
     record["corpus"]["config"]["encoding"] = "utf-8"
     write_training(folder, record)
     assert read(folder, settings).corpus_config.encoding == "utf-8"
-    del record["corpus"]["format"]
+    del record["corpus"]["corpus_format"]
     write_training(folder, record)
     assert read(folder, settings).corpus_config.encoding is None
 

@@ -8,6 +8,7 @@ from typing import Any
 RENAMED = {  # the present names of entries that older versions wrote into training.json, by section and older name
     "state": "status",
     "corpus.documents": "num_documents",
+    "corpus.format": "corpus_format",
     "mix.sources.*.documents": "num_documents",
     "base": "start",
     "start.unknown_bytes": "unknown_byte_fraction",

@@ -348,7 +348,7 @@ def _read_again(
 
 def _corpus_config(recorded: Mapping[str, Any]) -> CorpusConfig:
     """How the corpus is read, by its section of a record."""
-    return recorded_config(recorded["config"], is_old="format" not in recorded)
+    return recorded_config(recorded["config"], is_old="corpus_format" not in recorded)
 
 
 def _cached_data(folder: Path, fingerprint: str) -> TokenData | None:

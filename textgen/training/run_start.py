@@ -214,7 +214,7 @@ def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, d
     return {
         "status": "running",
         "corpus": {
-            "format": CORPUS_FORMAT,
+            "corpus_format": CORPUS_FORMAT,
             "paths": plan.corpus.places,
             "valid": plan.sources.valid.places if plan.sources.valid else None,
             "valid_fingerprint": plan.sources.valid.fingerprint() if plan.sources.valid else None,
