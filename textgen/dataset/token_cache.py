@@ -46,10 +46,8 @@ class TokenData:
     @classmethod
     def cached(cls, folder: Path) -> TokenData | None:
         """Opens an entry of the cache. Returns None if it is missing or unreadable, or its checksums do not match."""
-        with (
-            suppress(CorpusError),
-            SharedLock(folder),
-        ):  # nobody removes it between the check and the streams' own locks
+        # The lock keeps others from removing it between the check and the streams' own locks.
+        with suppress(CorpusError), SharedLock(folder):
             if problem_of(folder) or not (folder / SUMMARY).exists():
                 return None
             with suppress(OSError):

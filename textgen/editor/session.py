@@ -243,10 +243,8 @@ class Session:
         self._seed = 0
         self._saved: str | None = self.draft.text  # what the file has; None if that is not known
         self._has_written = False
-        self._known: tuple[SuggestionRequest | None, list[Suggestion]] = (
-            None,
-            [],
-        )  # newest suggestions and their request
+        # The newest suggestions, after the request for them
+        self._known: tuple[SuggestionRequest | None, list[Suggestion]] = (None, [])
         self._cancelled = cancelled or threading.Event()
 
     @property
