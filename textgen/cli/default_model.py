@@ -47,8 +47,9 @@ def load_model_to_read(name: str | None, models_dir: Path | None = None, hint: s
 def note_if_training(saved: ModelFolder) -> None:
     """Prints a note if a model is being trained."""
     from textgen.saved_model.registry import status_of
+    from textgen.saved_model.run_status import RUNNING
 
-    if saved.training and status_of(saved.folder, saved.training) == "running":
+    if saved.training and status_of(saved.folder, saved.training) == RUNNING:
         output.note(f"{saved.name} is being trained at the moment; this is what was saved last.")
 
 

@@ -28,6 +28,7 @@ from textgen.saved_model.bases import base_folder, base_for, installed_bases
 from textgen.saved_model.folder_contents import is_model, saved_at
 from textgen.saved_model.loading import load_model, saved_labels
 from textgen.saved_model.registry import find_model, list_models, status_of
+from textgen.saved_model.run_status import RUNNING
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.server.config import ServerConfig
 from textgen.server.engine import Engine
@@ -406,7 +407,7 @@ def _read(place: str, models_dir: Path | None, config: ServerConfig, say: Say) -
 def _read_version(saved: ModelFolder, config: ServerConfig, say: Say) -> _Version:
     if saved.main_direction == "backward":
         return _Version(saved)
-    is_in_training = status_of(saved.folder, saved.training) == "running"
+    is_in_training = status_of(saved.folder, saved.training) == RUNNING
     awaits_training = config.runtime == AUTO and is_in_training  # it is saved anew often: not worth the measurement
     generator = saved.generator(runtime=NUMPY if awaits_training else config.runtime, say=say)
     generator.decoder()  # makes the tables of the vocabulary

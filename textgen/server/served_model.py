@@ -18,6 +18,7 @@ from textgen.model.clamping import Clamp, parse_clamps
 from textgen.model.numpy_model import NumpyModel
 from textgen.saved_model.layout import WORDS
 from textgen.saved_model.registry import status_of
+from textgen.saved_model.run_status import RUNNING
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.server.engine import Engine
 from textgen.server.failures import ApiError
@@ -77,7 +78,7 @@ class ServedModel:
 
         The end of a training changes none of these files.
         """
-        has_ended = self.awaits_training and status_of(self.saved.folder, self.saved.training) != "running"
+        has_ended = self.awaits_training and status_of(self.saved.folder, self.saved.training) != RUNNING
         return self.saved.is_current and not has_ended
 
     @property

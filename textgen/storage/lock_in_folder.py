@@ -28,9 +28,8 @@ STALE_SECONDS = 300.0  # a file of another machine is stale if it was not touche
 RETRY_SECONDS = 0.01
 MAX_BYTES = 1 << 12
 
-_checks: dict[
-    tuple[int, int], Callable[[], bool]
-] = {}  # whether this process still holds a folder, by device and inode
+# Whether this process still holds a folder, by device and inode
+_checks: dict[tuple[int, int], Callable[[], bool]] = {}
 
 
 def take(folder: int, seconds: float = 0.0) -> Callable[[], None] | None:

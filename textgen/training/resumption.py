@@ -26,6 +26,7 @@ from textgen.errors import ConfigError, CorpusError, RemoteError, SavedModelErro
 from textgen.model.config import ModelConfig
 from textgen.saved_model.layout import FILTER_BYTES, NGRAMS, TRAINING, WORDS, read_training
 from textgen.saved_model.ownership import is_signed, sign
+from textgen.saved_model.run_status import RUNNING
 from textgen.schema import check
 from textgen.settings import from_dict, refuse_unknown, to_dict
 from textgen.storage.addresses import is_remote
@@ -129,7 +130,7 @@ def read_run(folder: Path, settings: Mapping[str, Any], sources: ResumeSources, 
             "The vocabulary was fixed when the run began, but this is a different one: it cannot be changed "
             "when resuming."
         )
-    record = record | {"training": to_dict(training_config), "status": "running"}
+    record = record | {"training": to_dict(training_config), "status": RUNNING}
     record, data = _read_text(folder, record, tokenizer, sources, say)
     return RunSetup(
         folder=folder,

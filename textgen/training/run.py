@@ -24,7 +24,7 @@ from textgen.saved_model.creation import claimed, claimed_or_another
 from textgen.saved_model.folder_contents import has_steps
 from textgen.saved_model.layout import CHECKPOINTS, LOGS, NGRAMS, TRAINING, WORDS, read_training, shown_record
 from textgen.saved_model.loading import load_model
-from textgen.saved_model.run_status import FINISHED, is_finished
+from textgen.saved_model.run_status import FAILED, FINISHED, INTERRUPTED, RUNNING, is_finished
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_model, write_training
 from textgen.storage.folders import refuse_links
@@ -330,9 +330,9 @@ class _Run:
                 if reached.step and not reached.has_best:  # no validation has chosen weights
                     self._save(None, trainer.weights_to_save())
             with suppress(Exception):
-                status = f"failed: {str(error) or type(error).__name__}"
+                status = f"{FAILED}: {str(error) or type(error).__name__}"
                 if isinstance(error, (Interrupted, WorkerLost)):
-                    status = "interrupted"
+                    status = INTERRUPTED
                 self._write(status, None)  # the best scores may be of weights that could not be saved
             raise
 
@@ -412,7 +412,7 @@ class _Run:
         self._saved_step = position.saved_step if position.has_best else position.step
         if setup.training_config.interpolate_start:
             self._record = self._record | {"start_fraction": start_fraction}
-        self._write("running", scores)
+        self._write(RUNNING, scores)
 
     def _write(self, status: str, scores: Scores | None) -> None:
         """Records status, progress, validations and, if there are any, scores of the saved weights in training.json."""

@@ -21,6 +21,7 @@ from textgen.errors import ModelChanged
 from textgen.model.config import ModelConfig
 from textgen.model.vocabulary_transfer import carried_over, shared_tokens, spelled_tokens
 from textgen.saved_model.loading import load_model
+from textgen.saved_model.run_status import RUNNING
 from textgen.saved_model.saved_model import ModelFolder
 from textgen.saved_model.saving import save_ngrams, save_words, write_training
 from textgen.settings import to_dict
@@ -212,7 +213,7 @@ def save_known_words(
 def _first_record(plan: Plan, model_config: ModelConfig, tokenizer: Tokenizer, data: TokenData) -> dict[str, Any]:
     """The contents of training.json before the first step."""
     return {
-        "status": "running",
+        "status": RUNNING,
         "corpus": {
             "corpus_format": CORPUS_FORMAT,
             "paths": plan.corpus.places,
